@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * io.h - one file of an image: its two descriptors and all I/O on it.
+ *
+ * L carries the locks and is what the kernel registers; M is reopened from L
+ * (/proc/self/fd) and carries every read, write and sync of our own, plus an OFD
+ * write lock on a private byte: the fence between successive mappers
+ * (durability protocol, rule 21).
+ *
+ * All I/O of the slowpath goes through here, so that tests can log it, delay
+ * it and make the N-th call fail.
+ */
+#ifndef SLOWPATH_IO_H
+#define SLOWPATH_IO_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "slowpath.h"
+
+struct sp_file {
+	int fd_l;
+	int fd_m;
+	bool writable;
+	bool blockdev;
+	bool buffered;		/* page cache on both sides; else M is O_DIRECT */
+	bool failed;		/* a sync failed once: sticky (atomic access) */
+	unsigned int align;	/* offset and length granularity of M in bytes, 1 if buffered */
+	unsigned int mem_align;
+	uint64_t dev, ino;	/* identity, for cycles and "the same file twice" */
+	char *path;
+};
+
+/*
+ * Open path (or adopt fd_l >= 0, on attach).  Locks are lock.c's.  O_NONBLOCK
+ * against fifos, only regular files and block devices.  Direct I/O on M unless
+ * the file system cannot do it, then buffered is set.
+ */
+int sp_file_open(struct sp_file *f, const char *path, int fd_l, bool writable,
+		 struct sp_err *err);
+/* Switch to buffered on both sides (clusters smaller than a page). */
+int sp_file_set_buffered(struct sp_file *f);
+void sp_file_close(struct sp_file *f);
+
+/*
+ * Read or write exactly len bytes at byte offset off, any alignment: what is
+ * not aligned is bounced; a write that is not aligned reads the rest of its
+ * blocks first (so concurrent unaligned writers of one block must be excluded
+ * by the caller).  Reads stop at end of file: *got < len and the rest of buf is
+ * zeroed; got NULL: a short read is -EIO.  A write past the end extends the file.
+ * sp_file_pwrite on a failed file: -EIO.
+ */
+int sp_file_pread(struct sp_file *f, void *buf, size_t len, uint64_t off, size_t *got);
+int sp_file_pwrite(struct sp_file *f, const void *buf, size_t len, uint64_t off);
+int sp_file_zero(struct sp_file *f, uint64_t off, uint64_t len);	/* reads zeros after; may keep space */
+int sp_file_punch(struct sp_file *f, uint64_t off, uint64_t len);	/* reads zeros after; frees space if it can */
+int sp_file_sync(struct sp_file *f);		/* fdatasync; an error is sticky */
+int sp_file_size(struct sp_file *f, uint64_t *size);
+int sp_file_truncate(struct sp_file *f, uint64_t size);	/* regular files; never a block device */
+void *sp_buf_alloc(size_t len);			/* aligned for direct I/O; NULL on failure */
+void sp_buf_free(void *buf);
+
+/*
+ * Test hooks, process-wide; NULL normally.  Called before each operation; a
+ * negative return makes it fail with that errno, without effect.  buf is the
+ * data of a write, NULL otherwise.
+ */
+enum sp_io_op { SP_IO_READ, SP_IO_WRITE, SP_IO_ZERO, SP_IO_PUNCH, SP_IO_SYNC, SP_IO_TRUNCATE };
+extern int (*sp_io_hook)(const struct sp_file *f, enum sp_io_op op,
+			 const void *buf, uint64_t off, uint64_t len);
+
+#endif /* SLOWPATH_IO_H */
