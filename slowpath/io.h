@@ -23,6 +23,7 @@ struct sp_file {
 	int fd_m;
 	bool writable;
 	bool blockdev;
+	bool adopted;		/* L came from the kernel: its locks are not ours to drop */
 	bool buffered;		/* page cache on both sides; else M is O_DIRECT */
 	bool failed;		/* a sync failed once: sticky (atomic access) */
 	unsigned int align;	/* offset and length granularity of M in bytes, 1 if buffered */
@@ -32,7 +33,8 @@ struct sp_file {
 };
 
 /*
- * Open path (or adopt fd_l >= 0, on attach).  Locks are lock.c's.  O_NONBLOCK
+ * Open path (or adopt fd_l >= 0, on attach: it is duplicated, the caller's stays
+ * the caller's).  Locks are lock.c's.  O_NONBLOCK
  * against fifos, only regular files and block devices.  Direct I/O on M unless
  * the file system cannot do it, then buffered is set.
  */
