@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * ring.c - commands to the channel and their results; see ring.h.
+ *
+ * The only file that knows liburing.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <liburing.h>
+
+#include "ring.h"
+
+#define SQ_ENTRIES	256	/* a longer batch takes another turn */
+#define CQ_ENTRIES	1024	/* beyond, the kernel keeps a list */
+
+/*
+ * Rings the bell of the ring thread.  A full counter would mean that it has
+ * rung already.
+ */
+static void kick(struct ubdm_ring *ring)
+{
+	uint64_t one = 1;
+	ssize_t n;
+
+	do
+		n = write(ring->eventfd, &one, sizeof(one));
+	while (n < 0 && errno == EINTR);
+}
+
+static int restrict_ring(struct io_uring *uring)
+{
+	struct io_uring_restriction res[] = {
+		{
+			.opcode = IORING_RESTRICTION_SQE_OP,
+			.sqe_op = IORING_OP_URING_CMD,
+		}, {
+			.opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED,
+			.sqe_flags = IOSQE_FIXED_FILE,
+		}, {
+			.opcode = IORING_RESTRICTION_SQE_FLAGS_REQUIRED,
+			.sqe_flags = IOSQE_FIXED_FILE,
+		},
+	};
+
+	return io_uring_register_restrictions(uring, res,
+					      sizeof(res) / sizeof(res[0]));
+}
+
+static int set_up(struct ubdm_ring *ring, int channel)
+{
+	struct io_uring_params p = {
+		.flags = IORING_SETUP_SQE128 | IORING_SETUP_CQSIZE |
+			 IORING_SETUP_R_DISABLED | IORING_SETUP_SUBMIT_ALL |
+			 IORING_SETUP_SINGLE_ISSUER |
+			 IORING_SETUP_DEFER_TASKRUN,
+		.cq_entries = CQ_ENTRIES,
+	};
+	int ret;
+
+	ret = io_uring_queue_init_params(SQ_ENTRIES, ring->uring, &p);
+	if (ret)
+		return ret;
+	ret = io_uring_register_files(ring->uring, &channel, 1);
+	if (!ret)
+		ret = io_uring_register_eventfd(ring->uring, ring->eventfd);
+	if (!ret)
+		ret = restrict_ring(ring->uring);
+	if (!ret)
+		ret = io_uring_enable_rings(ring->uring);
+	if (ret)
+		io_uring_queue_exit(ring->uring);
+	return ret;
+}
+
+int ubdm_ring_init(struct ubdm_ring *ring, int channel)
+{
+	int ret;
+
+	memset(ring, 0, sizeof(*ring));
+	ring->tail = &ring->head;
+	ring->queue_tail = &ring->queue;
+	ring->thread = pthread_self();
+	ring->uring = calloc(1, sizeof(*ring->uring));
+	if (!ring->uring)
+		return -ENOMEM;
+	ring->eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (ring->eventfd < 0) {
+		ret = -errno;
+		goto err_free;
+	}
+	ret = set_up(ring, channel);
+	if (ret)
+		goto err_eventfd;
+	pthread_mutex_init(&ring->lock, NULL);
+	return 0;
+
+err_eventfd:
+	close(ring->eventfd);
+err_free:
+	free(ring->uring);
+	ring->uring = NULL;
+	return ret;
+}
+
+void ubdm_ring_exit(struct ubdm_ring *ring)
+{
+	if (!ring->uring)
+		return;
+	io_uring_queue_exit(ring->uring);
+	close(ring->eventfd);
+	pthread_mutex_destroy(&ring->lock);
+	free(ring->uring);
+	ring->uring = NULL;
+}
+
+bool ubdm_ring_is_mine(const struct ubdm_ring *ring)
+{
+	return pthread_equal(ring->thread, pthread_self());
+}
+
+static void enqueue(struct ubdm_ring *ring, struct ubdm_cmd *cmd)
+{
+	bool was_empty;
+
+	cmd->next = NULL;
+	pthread_mutex_lock(&ring->lock);
+	was_empty = !ring->queue;
+	*ring->queue_tail = cmd;
+	ring->queue_tail = &cmd->next;
+	pthread_mutex_unlock(&ring->lock);
+
+	if (was_empty && !ubdm_ring_is_mine(ring))
+		kick(ring);
+}
+
+void ubdm_ring_queue(struct ubdm_ring *ring, struct ubdm_cmd *cmd)
+{
+	cmd->local = false;
+	enqueue(ring, cmd);
+}
+
+void ubdm_ring_queue_local(struct ubdm_ring *ring, struct ubdm_cmd *cmd,
+			   int res)
+{
+	cmd->local = true;
+	cmd->res = res;
+	enqueue(ring, cmd);
+}
+
+/* Takes over what other threads have queued. */
+static void collect(struct ubdm_ring *ring)
+{
+	pthread_mutex_lock(&ring->lock);
+	if (ring->queue) {
+		*ring->tail = ring->queue;
+		ring->tail = ring->queue_tail;
+		ring->queue = NULL;
+		ring->queue_tail = &ring->queue;
+	}
+	pthread_mutex_unlock(&ring->lock);
+}
+
+static bool prepare(struct ubdm_ring *ring, struct ubdm_cmd *cmd)
+{
+	struct io_uring_sqe *sqe = io_uring_get_sqe(ring->uring);
+
+	if (!sqe)
+		return false;
+	memset(sqe, 0, sizeof(*sqe));
+	sqe->opcode = IORING_OP_URING_CMD;
+	sqe->flags = IOSQE_FIXED_FILE;
+	sqe->fd = 0;
+	sqe->cmd_op = cmd->msg.op;
+	memcpy(sqe->cmd, cmd->msg.body, UBDM_CMD_BODY);
+	io_uring_sqe_set_data(sqe, cmd);
+	return true;
+}
+
+static struct ubdm_cmd *pop(struct ubdm_ring *ring)
+{
+	struct ubdm_cmd *cmd = ring->head;
+
+	ring->head = cmd->next;
+	if (!ring->head)
+		ring->tail = &ring->head;
+	return cmd;
+}
+
+/*
+ * Moves commands into the ring until it is full.  A local one waits until
+ * those in front of it were sent at least, which keeps its turn.
+ */
+static int fill(struct ubdm_ring *ring)
+{
+	int n = 0;
+
+	collect(ring);
+	while (ring->head) {
+		struct ubdm_cmd *cmd = ring->head;
+
+		if (cmd->local) {
+			pop(ring);
+			cmd->done(cmd, cmd->res);
+		} else if (prepare(ring, cmd)) {
+			pop(ring);
+			ring->in_flight++;
+		} else {
+			break;
+		}
+		n++;
+	}
+	return n;
+}
+
+static int reap(struct ubdm_ring *ring)
+{
+	struct io_uring_cqe *cqe;
+	int n = 0;
+
+	while (!io_uring_peek_cqe(ring->uring, &cqe)) {
+		struct ubdm_cmd *cmd = io_uring_cqe_get_data(cqe);
+		int res = cqe->res;
+
+		io_uring_cqe_seen(ring->uring, cqe);
+		ring->in_flight--;
+		cmd->done(cmd, res);
+		n++;
+	}
+	return n;
+}
+
+int ubdm_ring_turn(struct ubdm_ring *ring)
+{
+	int sent, ret;
+
+	sent = fill(ring);
+	ret = io_uring_submit_and_get_events(ring->uring);
+	/* Reaping is the cure for EBUSY; the others may be better next time. */
+	if (ret < 0 && ret != -EBUSY && ret != -EAGAIN && ret != -EINTR)
+		return ret;
+	return sent + reap(ring);
+}
+
+int ubdm_ring_wait(struct ubdm_ring *ring, int timeout_ms)
+{
+	struct pollfd p = { .fd = ring->eventfd, .events = POLLIN };
+
+	if (poll(&p, 1, timeout_ms) < 0 && errno != EINTR)
+		return -errno;
+	return 0;
+}
+
+void ubdm_ring_clear(struct ubdm_ring *ring)
+{
+	uint64_t v;
+	ssize_t n;
+
+	do
+		n = read(ring->eventfd, &v, sizeof(v));
+	while (n < 0 && errno == EINTR);
+}
