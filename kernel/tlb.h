@@ -10,13 +10,14 @@
  *
  * What a reader must note in the tree (accessed, touched) are bits in the leaf.
  * "accessed" may get lost when a leaf is copied at that moment; "touched" must
- * not, see ubdm_tlb_touch() in tlb.c.
+ * not, see "Touching" in tlb.c.
  *
  * An extent is uncommitted while its tid is above the committed tid: COMMIT is
  * one store, and "is anything uncommitted and touched" one comparison of the
  * highest touched tid with it.
  *
- * This file and tlb.c are also built in userspace against tests/shim.
+ * tlb_node.c has the nodes and the transactions, tlb.c what is done with them.
+ * Both are also built in userspace against tests/shim.
  */
 #ifndef UBDM_TLB_H
 #define UBDM_TLB_H
@@ -42,55 +43,33 @@ struct ubdm_tlb {
 	u64 touched_tid;	/* highest tid of an uncommitted extent that was written */
 	u64 max_tid;		/* highest tid seen; lock */
 	u64 nr;			/* extents; lock */
+	u64 txn;		/* number of the latest transaction; lock */
 	u64 max;		/* bound, uncommitted extents excepted; lock */
 	u64 evicted;		/* lock */
 	u64 hand;		/* the clock's position, an lba; lock */
 	struct mutex lock;	/* writers */
+	spinlock_t touch;	/* inside lock: leaves are frozen and the root changes */
 };
 
 int ubdm_tlb_init(struct ubdm_tlb *tlb, u64 max);
 void ubdm_tlb_destroy(struct ubdm_tlb *tlb);
 
-/*
- * Reader side, under rcu_read_lock (and the device's SRCU if I/O follows).
- * Fills *hit with the extent that contains lba, or with the hole around it.
- */
+/* Readers, under rcu_read_lock (and the device's SRCU if I/O follows). */
 void ubdm_tlb_lookup(struct ubdm_tlb *tlb, u64 lba, struct ubdm_hit *hit);
-
-/*
- * As lookup, for a write that is about to use the extent: marks it touched if
- * it is uncommitted, so that a later FLUSH, DUMP or COMMIT sees it.
- */
 void ubdm_tlb_lookup_write(struct ubdm_tlb *tlb, u64 lba, struct ubdm_hit *hit);
+bool ubdm_tlb_must_commit(struct ubdm_tlb *tlb, u64 *tid);
 
-/*
- * Install a transaction.  ext[] has been copied from the user and checked for
- * everything that does not depend on the tree (rising, disjoint, inside the
- * device, types, permissions, backings).  Returns 0; 1 if something was
- * superseded, so that the caller must drain before it tells completion;
- * -EEXIST (see the uapi), -ENOMEM, -EINVAL (tid not above the committed one).
- */
+/* Writers: these take the lock and may sleep. */
 int ubdm_tlb_install(struct ubdm_tlb *tlb, const struct ubdm_extent *ext,
 		     unsigned int nr);
-
-/* Forget clean extents.  0, -EBUSY (something uncommitted there), -ENOMEM. */
 int ubdm_tlb_inval_lba(struct ubdm_tlb *tlb, u64 lba, u64 len);
 int ubdm_tlb_inval_backing(struct ubdm_tlb *tlb, u16 backing, u64 off, u64 len);
 bool ubdm_tlb_uses_backing(struct ubdm_tlb *tlb, u16 backing);
-
 int ubdm_tlb_commit(struct ubdm_tlb *tlb, u64 tid);
-
-/* Is an acknowledged change uncommitted?  *tid: up to which to commit. */
-bool ubdm_tlb_must_commit(struct ubdm_tlb *tlb, u64 *tid);
-
-/*
- * Copy out up to nr extents from *lba on, splitting none; *lba: where to go on,
- * U64_MAX at the end.  Returns how many.
- */
 unsigned int ubdm_tlb_dump(struct ubdm_tlb *tlb, u64 *lba, bool uncommitted,
 			   struct ubdm_extent *ext, unsigned int nr);
 
-/* Evict about nr clean extents that were not accessed lately. */
+/* Only tries the lock: fit for a shrinker. */
 unsigned int ubdm_tlb_evict(struct ubdm_tlb *tlb, unsigned int nr);
 
 #endif /* UBDM_TLB_H */

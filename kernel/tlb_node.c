@@ -1,0 +1,669 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * tlb_node.c - the TLB's nodes and how a transaction copies them.
+ *
+ * A transaction sees the tree as it will be.  A node that it has made (its
+ * number stands in node->txn) it changes in place; of a published one it makes
+ * a copy first, and copies or owns all nodes above.  Nothing of this is visible
+ * before ubdm_txn_publish(), and ubdm_txn_abort() just frees what was made.
+ *
+ * Each step (set, insert, drop) first fills a pool with all nodes it can need,
+ * so no step fails half-way: after -ENOMEM there is nothing to do but abort.
+ *
+ * Touching.  A writer of data sets the slot's touched bit in a leaf that a
+ * transaction may be copying.  The bit must reach the copy:
+ *
+ *	reader					publish
+ *	  raise tlb->touched_tid		  leaf->frozen = 1
+ *	  set the bit, or find it set		  smp_mb()
+ *	  smp_mb()				  read the bits that the copy lacks
+ *	  read leaf->frozen			  rcu_assign_pointer(root)
+ *
+ * Either publish sees the bit and sets it in the copy, or the reader sees the
+ * leaf frozen and looks up again under tlb->touch, which publish holds from the
+ * first freezing until the root has changed.  Nothing in there sleeps or
+ * allocates.
+ */
+#include "tlb_node.h"
+
+static_assert(sizeof(struct ubdm_tlb_node) <= UBDM_NODE_BYTES);
+static_assert(UBDM_LEAF_MAX < BITS_PER_LONG);
+
+static bool owned(const struct ubdm_txn *txn, const struct ubdm_tlb_node *node)
+{
+	return node->txn == txn->id;
+}
+
+static unsigned int capacity(const struct ubdm_tlb_node *node)
+{
+	return node->level ? UBDM_INNER_MAX : UBDM_LEAF_MAX;
+}
+
+/* Make sure that the next nr nodes are there. */
+static int reserve(struct ubdm_txn *txn, unsigned int nr)
+{
+	while (txn->nr_pool < nr) {
+		struct ubdm_tlb_node *node = kmalloc(sizeof(*node), txn->gfp);
+
+		if (!node)
+			return -ENOMEM;
+		node->chain = txn->pool;
+		txn->pool = node;
+		txn->nr_pool++;
+	}
+	return 0;
+}
+
+static struct ubdm_tlb_node *take(struct ubdm_txn *txn, u8 level)
+{
+	struct ubdm_tlb_node *node = txn->pool;
+
+	txn->pool = node->chain;
+	txn->nr_pool--;
+	node->chain = txn->fresh;
+	txn->fresh = node;
+	node->txn = txn->id;
+	node->nr = 0;
+	node->level = level;
+	node->dead = 0;
+	node->frozen = 0;
+	if (!level)
+		node->accessed = node->touched = node->seen = 0;
+	return node;
+}
+
+/* The tree to be has no use for the node any more. */
+static void retire(struct ubdm_txn *txn, struct ubdm_tlb_node *node)
+{
+	if (owned(txn, node)) {
+		node->dead = 1;
+		return;
+	}
+	node->chain = txn->stale;
+	txn->stale = node;
+}
+
+static void assign_bit_in(unsigned long *word, unsigned int i, bool on)
+{
+	*word = (*word & ~BIT(i)) | ((unsigned long)on << i);
+}
+
+/* Open a gap of n bits in front of bit i. */
+static unsigned long widen(unsigned long word, unsigned int i, unsigned int n)
+{
+	unsigned long low = BIT(i) - 1;
+
+	return (word & low) | ((word & ~low) << n);
+}
+
+/* Make room for n entries in front of entry pos. */
+static void gap(struct ubdm_tlb_node *node, unsigned int pos, unsigned int n)
+{
+	unsigned int tail = node->nr - pos;
+
+	node->nr += n;
+	if (node->level) {
+		memmove(node->key + pos + n, node->key + pos, tail * sizeof(u64));
+		memmove(node->child + pos + n, node->child + pos,
+			tail * sizeof(*node->child));
+		return;
+	}
+	memmove(node->start + pos + n, node->start + pos, tail * sizeof(u64));
+	memmove(node->slot + pos + n, node->slot + pos, tail * sizeof(*node->slot));
+	node->accessed = widen(node->accessed, pos, n);
+	node->touched = widen(node->touched, pos, n);
+}
+
+/*
+ * Copy n entries of src, from spos on, to dst, whose entries behind dpos make
+ * room.  The two are of one level; dst is ours.  From a published leaf all that
+ * the tree to be keeps has to be copied in one go, for the sake of src->seen.
+ */
+static void copy_into(struct ubdm_txn *txn, struct ubdm_tlb_node *dst,
+		      unsigned int dpos, struct ubdm_tlb_node *src,
+		      unsigned int spos, unsigned int n)
+{
+	unsigned long accessed, touched;
+	u64 committed = txn->tlb->committed_tid;
+	unsigned int i;
+
+	gap(dst, dpos, n);
+	if (dst->level) {
+		memcpy(dst->key + dpos, src->key + spos, n * sizeof(u64));
+		memcpy(dst->child + dpos, src->child + spos, n * sizeof(*dst->child));
+		return;
+	}
+	memcpy(dst->start + dpos, src->start + spos, n * sizeof(u64));
+	memcpy(dst->slot + dpos, src->slot + spos, n * sizeof(*dst->slot));
+
+	accessed = READ_ONCE(src->accessed);
+	touched = READ_ONCE(src->touched);
+	if (!owned(txn, src))
+		src->seen = touched;
+	dst->accessed |= ((accessed >> spos) & (BIT(n) - 1)) << dpos;
+	dst->touched |= ((touched >> spos) & (BIT(n) - 1)) << dpos;
+	for (i = dpos; i < dpos + n; i++) {
+		if (dst->slot[i].tid > committed)
+			continue;
+		dst->slot[i].tid = 0;
+		assign_bit_in(&dst->touched, i, false);
+	}
+}
+
+/* Leave only the first n entries. */
+static void cut(struct ubdm_tlb_node *node, unsigned int n)
+{
+	node->nr = n;
+	if (node->level)
+		return;
+	node->accessed &= BIT(n) - 1;
+	node->touched &= BIT(n) - 1;
+}
+
+/* Nodes of the path that have to be copied before a change. */
+static unsigned int nr_foreign(const struct ubdm_txn *txn)
+{
+	unsigned int l, n = 0;
+
+	for (l = 0; l < txn->depth; l++)
+		n += !owned(txn, txn->path[l].node);
+	return n;
+}
+
+/* Make the whole path ours.  The pool holds enough. */
+static void own(struct ubdm_txn *txn)
+{
+	unsigned int l;
+
+	for (l = 0; l < txn->depth; l++) {
+		struct ubdm_tlb_node *old = txn->path[l].node, *new;
+
+		if (owned(txn, old))
+			continue;
+		new = take(txn, old->level);
+		copy_into(txn, new, 0, old, 0, old->nr);
+		retire(txn, old);
+		txn->path[l].node = new;
+		if (l)
+			txn->path[l - 1].node->child[txn->path[l - 1].i] = new;
+		else
+			txn->root = new;
+	}
+}
+
+/* The path's first l + 1 nodes are ours; make the keys above l exact again. */
+static void fix_keys(struct ubdm_txn *txn, unsigned int l)
+{
+	for (; l; l--) {
+		struct ubdm_tlb_node *parent = txn->path[l - 1].node;
+		int i = txn->path[l - 1].i;
+
+		parent->key[i] = ubdm_tlb_first(txn->path[l].node);
+		if (i)
+			break;
+	}
+}
+
+static void put_slot(struct ubdm_tlb_node *leaf, unsigned int i,
+		     const struct ubdm_tlb_ent *ent)
+{
+	leaf->start[i] = ent->lba;
+	leaf->slot[i] = (struct ubdm_tlb_slot) {
+		.len = ent->end - ent->lba,
+		.off = ent->off,
+		.tid = ent->tid,
+		.backing = ent->backing,
+		.type = ent->type,
+		.perm = ent->perm,
+	};
+	assign_bit_in(&leaf->accessed, i, ent->accessed);
+	assign_bit_in(&leaf->touched, i, ent->touched);
+}
+
+/**
+ * ubdm_tlb_read_slot() - take an extent out of a leaf
+ * @tlb: the TLB
+ * @leaf: a leaf, published or not
+ * @i: slot
+ * @ent: out; clean, if it was committed meanwhile
+ *
+ * Context: any, under RCU or the lock.
+ */
+void ubdm_tlb_read_slot(const struct ubdm_tlb *tlb,
+			const struct ubdm_tlb_node *leaf, int i,
+			struct ubdm_tlb_ent *ent)
+{
+	const struct ubdm_tlb_slot *slot = &leaf->slot[i];
+
+	ent->lba = leaf->start[i];
+	ent->end = ent->lba + slot->len;
+	ent->off = slot->off;
+	ent->tid = slot->tid > READ_ONCE(tlb->committed_tid) ? slot->tid : 0;
+	ent->backing = slot->backing;
+	ent->type = slot->type;
+	ent->perm = slot->perm;
+	ent->accessed = READ_ONCE(leaf->accessed) & BIT(i);
+	ent->touched = ent->tid && READ_ONCE(leaf->touched) & BIT(i);
+}
+
+/**
+ * ubdm_tlb_raise_touched() - note that data is behind an uncommitted extent
+ * @tlb: the TLB
+ * @tid: the extent's
+ *
+ * Context: any.  A full barrier if it changes anything.
+ */
+void ubdm_tlb_raise_touched(struct ubdm_tlb *tlb, u64 tid)
+{
+	u64 old = READ_ONCE(tlb->touched_tid);
+
+	while (old < tid && !try_cmpxchg(&tlb->touched_tid, &old, tid))
+		;
+}
+
+/**
+ * ubdm_txn_begin() - start to change the tree
+ * @txn: the transaction, of the caller's memory
+ * @tlb: the TLB
+ * @gfp: how to allocate nodes
+ *
+ * Context: tlb->lock, until ubdm_txn_publish() or ubdm_txn_abort().
+ */
+void ubdm_txn_begin(struct ubdm_txn *txn, struct ubdm_tlb *tlb, gfp_t gfp)
+{
+	lockdep_assert_held(&tlb->lock);
+	*txn = (struct ubdm_txn) {
+		.tlb = tlb,
+		.root = rcu_dereference_protected(tlb->root,
+						  lockdep_is_held(&tlb->lock)),
+		.gfp = gfp,
+		.id = ++tlb->txn,
+		.nr = tlb->nr,
+		.max_tid = tlb->max_tid,
+	};
+}
+
+/* Path to the last extent that begins at or before lba; slot -1 if none does. */
+static void walk(struct ubdm_txn *txn, u64 lba)
+{
+	struct ubdm_tlb_node *node = txn->root;
+	unsigned int n, l = 0;
+
+	txn->next = U64_MAX;
+	for (; node->level; node = node->child[n], l++) {
+		n = ubdm_tlb_upto(node->key, node->nr, lba);
+		if (n < node->nr)
+			txn->next = node->key[n];
+		if (n)
+			n--;
+		txn->path[l].node = node;
+		txn->path[l].i = n;
+	}
+	txn->path[l].node = node;
+	txn->path[l].i = (int)ubdm_tlb_upto(node->start, node->nr, lba) - 1;
+	txn->depth = l + 1;
+}
+
+/**
+ * ubdm_txn_seek() - find the first extent that ends behind a sector
+ * @txn: the transaction; its path leads to the extent afterwards, and
+ *	@txn->next is where the first extent of the next leaf begins
+ * @lba: sector
+ * @ent: out: the extent
+ *
+ * Return: false if there is none.
+ */
+bool ubdm_txn_seek(struct ubdm_txn *txn, u64 lba, struct ubdm_tlb_ent *ent)
+{
+	struct ubdm_tlb_node *leaf;
+	int i;
+
+	txn->depth = 0;
+	if (!txn->root)
+		return false;
+	walk(txn, lba);
+	leaf = txn->path[txn->depth - 1].node;
+	i = txn->path[txn->depth - 1].i;
+	if (i < 0 || leaf->start[i] + leaf->slot[i].len <= lba)
+		i++;
+	if (i == leaf->nr) {
+		if (txn->next == U64_MAX)
+			return false;
+		walk(txn, txn->next);
+		leaf = txn->path[txn->depth - 1].node;
+		i = 0;
+	}
+	txn->path[txn->depth - 1].i = i;
+	ubdm_tlb_read_slot(txn->tlb, leaf, i, ent);
+	return true;
+}
+
+/**
+ * ubdm_txn_set() - change the extent that the path leads to
+ * @txn: the transaction, after ubdm_txn_seek() and nothing else
+ * @ent: what it becomes; a part of what it was, or grown into a hole
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int ubdm_txn_set(struct ubdm_txn *txn, const struct ubdm_tlb_ent *ent)
+{
+	unsigned int l = txn->depth - 1;
+
+	if (reserve(txn, nr_foreign(txn)))
+		return -ENOMEM;
+	own(txn);
+	put_slot(txn->path[l].node, txn->path[l].i, ent);
+	fix_keys(txn, l);
+	return 0;
+}
+
+/*
+ * Split the full node at level l of the path, which leaves @at entries in it.
+ * Returns the new one on its right, not linked yet.
+ */
+static struct ubdm_tlb_node *split(struct ubdm_txn *txn, unsigned int l,
+				   unsigned int at)
+{
+	struct ubdm_tlb_node *left = txn->path[l].node;
+	struct ubdm_tlb_node *right = take(txn, left->level);
+
+	copy_into(txn, right, 0, left, at, left->nr - at);
+	cut(left, at);
+	return right;
+}
+
+/*
+ * Where to split for an insertion at pos: in the middle, but who appends or
+ * prepends is likely to go on so, and full nodes are left behind.
+ */
+static unsigned int split_at(const struct ubdm_tlb_node *node, unsigned int pos)
+{
+	if (pos == node->nr)
+		return node->nr;
+	return pos ? node->nr / 2 : 0;
+}
+
+static void put_child(struct ubdm_tlb_node *node, unsigned int i,
+		      struct ubdm_tlb_node *child)
+{
+	gap(node, i, 1);
+	node->key[i] = ubdm_tlb_first(child);
+	node->child[i] = child;
+}
+
+static void drop_child(struct ubdm_tlb_node *node, unsigned int i)
+{
+	unsigned int tail = --node->nr - i;
+
+	memmove(node->key + i, node->key + i + 1, tail * sizeof(u64));
+	memmove(node->child + i, node->child + i + 1, tail * sizeof(*node->child));
+}
+
+/* Insert right as the neighbour of the path's node at level l. */
+static void link_right(struct ubdm_txn *txn, unsigned int l,
+		       struct ubdm_tlb_node *right)
+{
+	while (l) {
+		struct ubdm_tlb_node *parent = txn->path[--l].node, *more;
+		unsigned int pos = txn->path[l].i + 1, at;
+
+		if (parent->nr < UBDM_INNER_MAX) {
+			put_child(parent, pos, right);
+			return;
+		}
+		at = split_at(parent, pos);
+		more = split(txn, l, at);
+		if (pos <= at && at < UBDM_INNER_MAX)
+			put_child(parent, pos, right);
+		else
+			put_child(more, pos - at, right);
+		right = more;
+	}
+	txn->root = take(txn, right->level + 1);
+	put_child(txn->root, 0, txn->path[0].node);
+	put_child(txn->root, 1, right);
+}
+
+/*
+ * The path's leaf is full and the new extent would be its last: turn to the
+ * next leaf of the same parent if there is room, or else a run that is filled
+ * backwards would get a leaf for each extent.
+ */
+static bool turn_right(struct ubdm_txn *txn)
+{
+	unsigned int l = txn->depth - 1;
+	struct ubdm_tlb_node *parent, *right;
+
+	if (!l || txn->path[l - 1].i + 1 == txn->path[l - 1].node->nr)
+		return false;
+	parent = txn->path[l - 1].node;
+	right = parent->child[txn->path[l - 1].i + 1];
+	if (right->nr == UBDM_LEAF_MAX)
+		return false;
+	txn->path[l - 1].i++;
+	txn->path[l].node = right;
+	txn->path[l].i = -1;
+	return true;
+}
+
+/**
+ * ubdm_txn_insert() - add an extent
+ * @txn: the transaction; its path is void afterwards
+ * @ent: the extent; all of it is a hole until now
+ *
+ * The tree gets higher only when its root is full, and drops merge what is
+ * sparse, so that it would take far more memory than there is to reach
+ * UBDM_TLB_DEPTH.
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int ubdm_txn_insert(struct ubdm_txn *txn, const struct ubdm_tlb_ent *ent)
+{
+	struct ubdm_tlb_node *leaf, *right = NULL;
+	unsigned int l, pos, at, need = 0;
+
+	if (!txn->root) {
+		if (reserve(txn, 1))
+			return -ENOMEM;
+		txn->root = take(txn, 0);
+		gap(txn->root, 0, 1);
+		put_slot(txn->root, 0, ent);
+		txn->nr++;
+		return 0;
+	}
+
+	walk(txn, ent->lba);
+	l = txn->depth - 1;
+	if (txn->path[l].i + 1 == UBDM_LEAF_MAX)
+		turn_right(txn);
+	pos = txn->path[l].i + 1;
+
+	while (need < txn->depth) {
+		leaf = txn->path[l - need].node;
+		if (leaf->nr < capacity(leaf))
+			break;
+		need++;
+	}
+	if (need == txn->depth && ++need > UBDM_TLB_DEPTH)
+		return -ENOMEM;
+	if (reserve(txn, need + nr_foreign(txn)))
+		return -ENOMEM;
+
+	own(txn);
+	leaf = txn->path[l].node;
+	if (leaf->nr == UBDM_LEAF_MAX) {
+		at = split_at(leaf, pos);
+		right = split(txn, l, at);
+		if (pos > at || at == UBDM_LEAF_MAX) {
+			leaf = right;
+			pos -= at;
+		}
+	}
+	gap(leaf, pos, 1);
+	put_slot(leaf, pos, ent);
+	fix_keys(txn, l);
+	if (right)
+		link_right(txn, l, right);
+	txn->nr++;
+	return 0;
+}
+
+/* Take in a neighbour if the path's node at level l has become sparse. */
+static void merge(struct ubdm_txn *txn, unsigned int l)
+{
+	struct ubdm_tlb_node *node = txn->path[l].node, *sibling;
+	struct ubdm_tlb_node *parent = txn->path[l - 1].node;
+	unsigned int i = txn->path[l - 1].i;
+	unsigned int limit = capacity(node) * 3 / 4;
+
+	if (node->nr >= capacity(node) / 3)
+		return;
+	if (i + 1 < parent->nr && parent->child[i + 1]->nr + node->nr <= limit) {
+		sibling = parent->child[i + 1];
+		copy_into(txn, node, node->nr, sibling, 0, sibling->nr);
+		drop_child(parent, i + 1);
+		retire(txn, sibling);
+	} else if (i && parent->child[i - 1]->nr + node->nr <= limit) {
+		sibling = parent->child[i - 1];
+		copy_into(txn, node, 0, sibling, 0, sibling->nr);
+		parent->child[i - 1] = node;
+		drop_child(parent, i);
+		txn->path[l - 1].i = i - 1;
+		retire(txn, sibling);
+	}
+}
+
+/**
+ * ubdm_txn_drop() - remove extents of one leaf
+ * @txn: the transaction, after ubdm_txn_seek() and nothing else; its path is
+ *	void afterwards
+ * @slots: which slots of the path's leaf
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int ubdm_txn_drop(struct ubdm_txn *txn, unsigned long slots)
+{
+	unsigned int l = txn->depth - 1, i, kept = 0;
+	struct ubdm_tlb_node *leaf;
+
+	if (reserve(txn, nr_foreign(txn)))
+		return -ENOMEM;
+	own(txn);
+
+	leaf = txn->path[l].node;
+	for (i = 0; i < leaf->nr; i++) {
+		if (slots & BIT(i))
+			continue;
+		leaf->start[kept] = leaf->start[i];
+		leaf->slot[kept] = leaf->slot[i];
+		assign_bit_in(&leaf->accessed, kept, leaf->accessed & BIT(i));
+		assign_bit_in(&leaf->touched, kept, leaf->touched & BIT(i));
+		kept++;
+	}
+	txn->nr -= leaf->nr - kept;
+	cut(leaf, kept);
+
+	for (; !txn->path[l].node->nr; l--) {
+		retire(txn, txn->path[l].node);
+		if (!l) {
+			txn->root = NULL;
+			return 0;
+		}
+		drop_child(txn->path[l - 1].node, txn->path[l - 1].i);
+	}
+	fix_keys(txn, l);
+	for (; l; l--)
+		merge(txn, l);
+	while (txn->root->level && txn->root->nr == 1) {
+		retire(txn, txn->root);
+		txn->root = txn->root->child[0];
+	}
+	return 0;
+}
+
+static void free_list(struct ubdm_tlb_node *node)
+{
+	while (node) {
+		struct ubdm_tlb_node *next = node->chain;
+
+		kfree(node);
+		node = next;
+	}
+}
+
+/**
+ * ubdm_txn_abort() - forget the transaction; nothing has changed
+ * @txn: the transaction
+ */
+void ubdm_txn_abort(struct ubdm_txn *txn)
+{
+	free_list(txn->fresh);
+	free_list(txn->pool);
+}
+
+/* The old leaf's extent i was touched after it was copied. */
+static void carry_touched(struct ubdm_txn *txn, struct ubdm_tlb_node *old,
+			  unsigned int i)
+{
+	struct ubdm_tlb_ent was, ent;
+	u64 lba;
+
+	ubdm_tlb_read_slot(txn->tlb, old, i, &was);
+	if (!was.tid)
+		return;
+	for (lba = was.lba; lba < was.end; lba = ent.end) {
+		struct ubdm_tlb_node *leaf;
+
+		if (!ubdm_txn_seek(txn, lba, &ent) || ent.lba >= was.end)
+			break;
+		if (!ent.tid || !ubdm_tlb_same_storage(&was, &ent))
+			continue;
+		leaf = txn->path[txn->depth - 1].node;
+		leaf->touched |= BIT(txn->path[txn->depth - 1].i);
+		txn->touched_tid = max(txn->touched_tid, ent.tid);
+	}
+}
+
+/**
+ * ubdm_txn_publish() - let readers see the transaction, all of it at once
+ * @txn: the transaction
+ */
+void ubdm_txn_publish(struct ubdm_txn *txn)
+{
+	struct ubdm_tlb *tlb = txn->tlb;
+	struct ubdm_tlb_node *node, *next;
+
+	lockdep_assert_held(&tlb->lock);
+	spin_lock(&tlb->touch);
+	for (node = txn->stale; node; node = node->chain)
+		if (!node->level)
+			WRITE_ONCE(node->frozen, 1);
+	/* Pairs with the one in mark_touched(): see the top of this file. */
+	smp_mb();
+	for (node = txn->stale; node; node = node->chain) {
+		unsigned long late;
+
+		if (node->level)
+			continue;
+		late = READ_ONCE(node->touched) & ~node->seen;
+		for (; late; late &= late - 1)
+			carry_touched(txn, node, __ffs(late));
+	}
+	ubdm_tlb_raise_touched(tlb, txn->touched_tid);
+	WRITE_ONCE(tlb->max_tid, txn->max_tid);
+	rcu_assign_pointer(tlb->root, txn->root);
+	spin_unlock(&tlb->touch);
+
+	tlb->nr = txn->nr;
+	for (node = txn->fresh; node; node = next) {
+		next = node->chain;
+		node->chain = NULL;
+		if (node->dead)
+			kfree(node);
+	}
+	for (node = txn->stale; node; node = next) {
+		next = node->chain;
+		kfree_rcu(node, rcu);
+	}
+	free_list(txn->pool);
+}

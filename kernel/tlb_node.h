@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * tlb_node.h - the TLB's nodes, and transactions on them.  For tlb*.c only.
+ */
+#ifndef UBDM_TLB_NODE_H
+#define UBDM_TLB_NODE_H
+
+#include "tlb.h"
+
+#define UBDM_NODE_BYTES		2048
+#ifndef UBDM_LEAF_MAX			/* tests make nodes small and trees high */
+#define UBDM_LEAF_MAX		48	/* extents; fits a bitmap of one long */
+#define UBDM_INNER_MAX		124	/* children */
+#define UBDM_TLB_DEPTH		10	/* more cannot be: see ubdm_txn_insert() */
+#endif
+
+struct ubdm_tlb_slot {
+	u64 len;
+	u64 off;
+	u64 tid;
+	u16 backing;
+	u8 type;
+	u8 perm;
+};
+
+/*
+ * A node is private to its transaction until that one publishes; from then on
+ * readers rely on all but what is marked.  Keys are exact: key[i] is the first
+ * sector of child i's first extent, so the extent in front of any sector is in
+ * the leaf that a search for this sector ends in.
+ */
+struct ubdm_tlb_node {
+	u64 txn;			/* who made it, and may change it */
+	u16 nr;				/* slots or children, at least one */
+	u8 level;			/* 0: a leaf */
+	u8 dead;			/* dropped by the transaction that made it */
+	u8 frozen;			/* tlb->touch: a copy replaces this leaf */
+	struct ubdm_tlb_node *chain;	/* tlb->lock: a transaction's list */
+	struct rcu_head rcu;
+	union {
+		struct {
+			unsigned long accessed;	/* readers set, eviction clears */
+			unsigned long touched;	/* readers set */
+			unsigned long seen;	/* tlb->lock: touched when copied */
+			u64 start[UBDM_LEAF_MAX];
+			struct ubdm_tlb_slot slot[UBDM_LEAF_MAX];
+		};
+		struct {
+			u64 key[UBDM_INNER_MAX];
+			struct ubdm_tlb_node *child[UBDM_INNER_MAX];
+		};
+	};
+};
+
+/* An extent taken out of a leaf, or about to go into one. */
+struct ubdm_tlb_ent {
+	u64 lba;
+	u64 end;
+	u64 off;
+	u64 tid;			/* 0: clean */
+	u16 backing;
+	u8 type;
+	u8 perm;
+	bool accessed;
+	bool touched;
+};
+
+struct ubdm_txn {
+	struct ubdm_tlb *tlb;
+	struct ubdm_tlb_node *root;	/* of the tree to be */
+	struct ubdm_tlb_node *fresh;	/* nodes made so far, the dead too */
+	struct ubdm_tlb_node *stale;	/* published nodes to be replaced */
+	struct ubdm_tlb_node *pool;	/* nodes for the next step */
+	unsigned int nr_pool;
+	gfp_t gfp;
+	u64 id;
+	u64 nr;				/* extents */
+	u64 max_tid;
+	u64 touched_tid;
+	u64 next;			/* first extent behind the path's leaf */
+	unsigned int depth;		/* of the path; 0: none */
+	struct {
+		struct ubdm_tlb_node *node;
+		int i;
+	} path[UBDM_TLB_DEPTH];
+};
+
+/* How many of a[] are not above x; a[] rises. */
+static inline unsigned int ubdm_tlb_upto(const u64 *a, unsigned int nr, u64 x)
+{
+	const u64 *base = a;
+
+	while (nr > 1) {
+		unsigned int half = nr / 2;
+
+		base += base[half - 1] <= x ? half : 0;
+		nr -= half;
+	}
+	return base - a + (nr && *base <= x);
+}
+
+static inline u64 ubdm_tlb_first(const struct ubdm_tlb_node *node)
+{
+	return node->level ? node->key[0] : node->start[0];
+}
+
+static inline bool ubdm_tlb_has_storage(u8 type)
+{
+	return type == UBDM_EXT_LINEAR || type == UBDM_EXT_JOURNAL;
+}
+
+/* Do the two, where they overlap, mean the same sectors of one backing? */
+static inline bool ubdm_tlb_same_storage(const struct ubdm_tlb_ent *a,
+					 const struct ubdm_tlb_ent *b)
+{
+	return ubdm_tlb_has_storage(a->type) && ubdm_tlb_has_storage(b->type) &&
+	       a->backing == b->backing && a->off - a->lba == b->off - b->lba;
+}
+
+void ubdm_tlb_read_slot(const struct ubdm_tlb *tlb,
+			const struct ubdm_tlb_node *leaf, int i,
+			struct ubdm_tlb_ent *ent);
+void ubdm_tlb_raise_touched(struct ubdm_tlb *tlb, u64 tid);
+
+void ubdm_txn_begin(struct ubdm_txn *txn, struct ubdm_tlb *tlb, gfp_t gfp);
+bool ubdm_txn_seek(struct ubdm_txn *txn, u64 lba, struct ubdm_tlb_ent *ent);
+int ubdm_txn_set(struct ubdm_txn *txn, const struct ubdm_tlb_ent *ent);
+int ubdm_txn_insert(struct ubdm_txn *txn, const struct ubdm_tlb_ent *ent);
+int ubdm_txn_drop(struct ubdm_txn *txn, unsigned long slots);
+void ubdm_txn_abort(struct ubdm_txn *txn);
+void ubdm_txn_publish(struct ubdm_txn *txn);
+
+#endif /* UBDM_TLB_NODE_H */
