@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * backing.c - registering, handing out, syncing and releasing backings.
+ */
+#include "backing.h"
+#include "dev.h"
+
+#include <linux/file.h>
+#include <linux/slab.h>
+
+/* Is @bdev this device or a partition of it? */
+static bool is_own(struct ubdm_dev *dev, struct block_device *bdev)
+{
+	return dev->disk && bdev && bdev->bd_disk == dev->disk;
+}
+
+/* What direct I/O needs, in bytes; 0: not possible. */
+static u32 dio_align(struct file *file)
+{
+	struct kstat stat;
+
+	if (vfs_getattr(&file->f_path, &stat, STATX_DIOALIGN, AT_STATX_DONT_SYNC))
+		return 0;
+	/* A file system that does not tell may still do it, by its device. */
+	if (!(stat.result_mask & STATX_DIOALIGN)) {
+		struct block_device *bdev = file_inode(file)->i_sb->s_bdev;
+
+		return bdev ? bdev_logical_block_size(bdev) : SECTOR_SIZE;
+	}
+	if (stat.dio_mem_align > SECTOR_SIZE)
+		return 0;
+	return stat.dio_offset_align;
+}
+
+static int check_file(struct ubdm_dev *dev, struct ubdm_backing *b)
+{
+	struct inode *inode = b->file->f_mapping->host;
+	loff_t pos = 0;
+	int ret;
+
+	if (!(b->file->f_mode & FMODE_READ))
+		return -EBADF;
+	if (b->write && (!(b->file->f_mode & FMODE_WRITE) ||
+			 (b->file->f_flags & O_APPEND)))
+		return -EBADF;
+	if (!b->file->f_op->read_iter || (b->write && !b->file->f_op->write_iter))
+		return -EINVAL;
+	/* read_iter and write_iter skip these hooks, so ask once, here. */
+	ret = rw_verify_area(READ, b->file, &pos, 0);
+	if (!ret && b->write)
+		ret = rw_verify_area(WRITE, b->file, &pos, 0);
+	if (ret < 0)
+		return ret;
+
+	if (S_ISBLK(inode->i_mode)) {
+		struct block_device *bdev = I_BDEV(inode);
+
+		if (is_own(dev, bdev))
+			return -ELOOP;
+		if (bdev_is_zoned(bdev))
+			return -EOPNOTSUPP;
+		if (b->buffered)
+			return 0;
+		if (bdev_logical_block_size(bdev) > dev->block_size ||
+		    bdev_dma_alignment(bdev) > SECTOR_SIZE - 1)
+			return -EOPNOTSUPP;
+		b->bdev = bdev;
+		b->nowait = bdev_nowait(bdev);
+		b->end = min_t(u64, b->end, bdev_nr_sectors(bdev));
+		return b->start < b->end ? 0 : -EINVAL;
+	}
+	if (!S_ISREG(inode->i_mode))
+		return -EINVAL;
+	if (is_own(dev, inode->i_sb->s_bdev))
+		return -ELOOP;
+	b->nowait = b->file->f_mode & FMODE_NOWAIT;
+	if (!b->buffered) {
+		u32 align = dio_align(b->file);
+
+		if (!(b->file->f_mode & FMODE_CAN_ODIRECT) || !align ||
+		    align > dev->block_size)
+			return -EOPNOTSUPP;
+	}
+	return 0;
+}
+
+/**
+ * ubdm_backing_add - register a file or block device
+ * @dev: the device
+ * @arg: see struct ubdm_backing_add; the caller's files are current's
+ *
+ * Context: process, dev->cmd_mutex held.
+ * Return: its index, -EBADF, -EINVAL, -EOPNOTSUPP, -ELOOP, -ENOSPC, -ENOMEM.
+ */
+int ubdm_backing_add(struct ubdm_dev *dev, const struct ubdm_backing_add *arg)
+{
+	struct ubdm_backing *b;
+	int i, ret;
+
+	if (arg->flags & ~(UBDM_BACKING_F_WRITE | UBDM_BACKING_F_BUFFERED))
+		return -EINVAL;
+	for (i = 0; i < UBDM_MAX_BACKINGS && dev->backing[i]; i++)
+		;
+	if (i == UBDM_MAX_BACKINGS)
+		return -ENOSPC;
+	b = kzalloc(sizeof(*b), GFP_KERNEL);
+	if (!b)
+		return -ENOMEM;
+	b->write = arg->flags & UBDM_BACKING_F_WRITE;
+	b->buffered = arg->flags & UBDM_BACKING_F_BUFFERED;
+	b->index = i;
+	b->start = arg->start;
+	/* Sectors whose byte offset a loff_t can hold. */
+	b->end = LLONG_MAX >> SECTOR_SHIFT;
+	if (arg->len != U64_MAX && check_add_overflow(arg->start, arg->len, &b->end))
+		goto einval;
+	if (b->start >= b->end || b->end > LLONG_MAX >> SECTOR_SHIFT)
+		goto einval;
+	b->file = fget(arg->fd);
+	if (!b->file) {
+		kfree(b);
+		return -EBADF;
+	}
+	ret = check_file(dev, b);
+	if (ret < 0) {
+		fput(b->file);
+		kfree(b);
+		return ret;
+	}
+	smp_store_release(&dev->backing[i], b);
+	return i;
+einval:
+	kfree(b);
+	return -EINVAL;
+}
+
+/**
+ * ubdm_backing_get_fd - a descriptor of a registered file
+ * @dev: the device
+ * @index: which
+ *
+ * Context: process, dev->cmd_mutex held.
+ * Return: the descriptor, -ENOENT, -EMFILE.
+ */
+int ubdm_backing_get_fd(struct ubdm_dev *dev, u32 index)
+{
+	int fd;
+
+	if (index >= UBDM_MAX_BACKINGS || !dev->backing[index])
+		return -ENOENT;
+	fd = get_unused_fd_flags(O_CLOEXEC);
+	if (fd >= 0)
+		fd_install(fd, get_file(dev->backing[index]->file));
+	return fd;
+}
+
+static void release(struct ubdm_backing *b)
+{
+	fput(b->file);
+	kfree(b);
+}
+
+/**
+ * ubdm_backing_del - give a backing up
+ * @dev: the device
+ * @index: which
+ *
+ * Context: process, dev->cmd_mutex held; waits for I/O on the device.
+ * Return: 0, -ENOENT, -EBUSY, or what the last sync said.
+ */
+int ubdm_backing_del(struct ubdm_dev *dev, u32 index)
+{
+	struct ubdm_backing *b;
+	int ret;
+
+	if (index >= UBDM_MAX_BACKINGS || !dev->backing[index])
+		return -ENOENT;
+	b = dev->backing[index];
+	if (ubdm_tlb_uses_backing(&dev->tlb, index))
+		return -EBUSY;
+	synchronize_srcu_expedited(&dev->srcu);
+	ret = ubdm_backing_sync(b);
+	WRITE_ONCE(dev->backing[index], NULL);
+	/* A flush may be looking at it. */
+	synchronize_srcu_expedited(&dev->srcu);
+	release(b);
+	return ret;
+}
+
+/**
+ * ubdm_backing_release_all - at the device's end
+ * @dev: nothing uses it any more
+ */
+void ubdm_backing_release_all(struct ubdm_dev *dev)
+{
+	int i;
+
+	for (i = 0; i < UBDM_MAX_BACKINGS; i++) {
+		if (!dev->backing[i])
+			continue;
+		ubdm_backing_sync(dev->backing[i]);
+		release(dev->backing[i]);
+		dev->backing[i] = NULL;
+	}
+}
+
+/**
+ * ubdm_backing_sync - make durable what was written to a backing
+ * @b: the backing
+ *
+ * Does nothing if no write has completed since the last time.
+ *
+ * Context: process, may block.
+ * Return: 0 or the sync's error.
+ */
+int ubdm_backing_sync(struct ubdm_backing *b)
+{
+	int ret;
+
+	/*
+	 * Cleared before the sync: a write that completes from now on sets it
+	 * again.  The barrier orders this before the sync looks for work.
+	 */
+	if (!xchg(&b->dirty, false))
+		return 0;
+	if (b->bdev)
+		ret = blkdev_issue_flush(b->bdev);
+	else
+		ret = vfs_fsync_range(b->file, 0, LLONG_MAX, 1);
+	if (ret)
+		WRITE_ONCE(b->dirty, true);
+	return ret;
+}
+
+/**
+ * ubdm_backing_dirty_all - set or clear what the next flush has to do
+ * @dev: the device
+ * @dirty: what to set on every writable backing
+ *
+ * Context: any; the table does not change under us (ftab.lock or cmd_mutex).
+ */
+void ubdm_backing_dirty_all(struct ubdm_dev *dev, bool dirty)
+{
+	int i;
+
+	for (i = 0; i < UBDM_MAX_BACKINGS; i++) {
+		struct ubdm_backing *b = READ_ONCE(dev->backing[i]);
+
+		if (b && b->write)
+			WRITE_ONCE(b->dirty, dirty);
+	}
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * backing.h - a file or block device that extents may point to.
+ *
+ * The device's table owns one reference.  I/O takes none: it runs inside the
+ * device's SRCU section, and a backing leaves the table only after a drain.
+ */
+#ifndef UBDM_BACKING_H
+#define UBDM_BACKING_H
+
+#include <linux/fs.h>
+#include <linux/blkdev.h>
+
+struct ubdm_dev;
+struct ubdm_backing_add;
+
+struct ubdm_backing {
+	struct file *file;
+	struct block_device *bdev;	/* bios are cloned to it; NULL: kiocbs */
+	u64 start, end;			/* the window, in sectors */
+	u16 index;
+	bool write;
+	bool buffered;
+	bool nowait;			/* the file (or queue) honours NOWAIT */
+	bool dirty;			/* a write completed since the last sync */
+};
+
+int ubdm_backing_add(struct ubdm_dev *dev, const struct ubdm_backing_add *arg);
+int ubdm_backing_get_fd(struct ubdm_dev *dev, u32 index);
+int ubdm_backing_del(struct ubdm_dev *dev, u32 index);
+void ubdm_backing_release_all(struct ubdm_dev *dev);
+int ubdm_backing_sync(struct ubdm_backing *b);
+void ubdm_backing_dirty_all(struct ubdm_dev *dev, bool dirty);
+
+/* A write to @b has completed: the next flush has work to do. */
+static inline void ubdm_backing_wrote(struct ubdm_backing *b)
+{
+	/* Test first: most writes find it set, and the line stays shared. */
+	if (!READ_ONCE(b->dirty))
+		WRITE_ONCE(b->dirty, true);
+}
+
+#endif /* UBDM_BACKING_H */

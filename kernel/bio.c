@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * bio.c - the way of a bio: look up, split, issue or park.
+ *
+ * A bio is cut at the end of the extent it starts in, the rest is submitted
+ * again and the front issued: one allocation from each pool per submission, so
+ * that two devices stacked on each other cannot starve.  A bio that misses is
+ * not cut, it parks whole, and holds nothing while it waits.
+ *
+ * The SRCU section begins before the lookup and ends when the I/O does.  A
+ * mapping that was found therefore stays usable until then: who removes one
+ * and waits for a grace period knows that its storage is left alone.
+ */
+#include "bio.h"
+#include "chan.h"
+#include "flush.h"
+
+#include <linux/sched/mm.h>
+
+/**
+ * ubdm_bio_done - end a bio that no backing has seen
+ * @dev: the device
+ * @bio: what is left of it
+ * @status: how
+ *
+ * Context: any.
+ */
+void ubdm_bio_done(struct ubdm_dev *dev, struct bio *bio, blk_status_t status)
+{
+	unsigned int sectors = bio_sectors(bio);
+
+	if (status)
+		ubdm_count(dev, UBDM_S_ERRORS);
+	if (sectors) {
+		unsigned long start = bio_start_io_acct(bio);
+
+		bdev_end_io_acct(bio->bi_bdev, bio_op(bio),
+				 status ? 0 : sectors, start);
+	}
+	ubdm_bio_disown(bio);
+	bio->bi_status = status;
+	bio_endio(bio);
+}
+
+static void park(struct ubdm_dev *dev, struct bio *bio, u8 kind)
+{
+	int ret;
+
+	ubdm_count(dev, kind == UBDM_FAULT_READ ? UBDM_S_READ_MISSES :
+						  UBDM_S_WRITE_MISSES);
+	if (READ_ONCE(dev->dead)) {
+		ubdm_bio_done(dev, bio, BLK_STS_IOERR);
+		return;
+	}
+	ret = ubdm_ftab_park(&dev->ftab, bio, kind);
+	if (ret < 0) {
+		pr_err_ratelimited("%s: sector %llu: the mapper answers without progress\n",
+				   dev->disk->disk_name,
+				   (u64)bio->bi_iter.bi_sector);
+		ubdm_bio_done(dev, bio, BLK_STS_IOERR);
+		return;
+	}
+	if (ret)
+		ubdm_fetch_kick(dev);
+	/* Killed between the test above and parking: nobody would wake it. */
+	if (unlikely(READ_ONCE(dev->dead)))
+		queue_delayed_work(dev->sync_wq, &dev->watch_work, 0);
+}
+
+/* Cut off the part of @bio that the extent covers.  NULL: @bio has ended. */
+static struct bio *cut(struct ubdm_dev *dev, struct bio *bio, u64 sectors)
+{
+	gfp_t gfp = bio->bi_opf & REQ_NOWAIT ? GFP_NOWAIT : GFP_NOIO;
+	struct bio *front;
+
+	if (likely(sectors >= bio_sectors(bio)))
+		return bio;
+	front = bio_split(bio, sectors, gfp, &dev->split_set);
+	if (IS_ERR_OR_NULL(front)) {
+		ubdm_bio_disown(bio);
+		bio_wouldblock_error(bio);
+		return NULL;
+	}
+	bio_chain(front, bio);
+	ubdm_bio_disown(bio);
+	submit_bio_noacct(bio);
+	return front;
+}
+
+static bool permitted(const struct ubdm_hit *hit, bool write)
+{
+	switch (hit->type) {
+	case UBDM_EXT_LINEAR:
+		return hit->perm & (write ? UBDM_PERM_W : UBDM_PERM_R);
+	case UBDM_EXT_ZERO:
+		return !write;
+	case UBDM_EXT_ERROR:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static void drive(struct ubdm_dev *dev, struct bio *bio, bool may_inline)
+{
+	u64 sector = bio->bi_iter.bi_sector;
+	struct ubdm_backing *b;
+	struct ubdm_hit hit;
+	bool write;
+	int idx;
+
+	switch (bio_op(bio)) {
+	case REQ_OP_READ:
+		write = false;
+		break;
+	case REQ_OP_WRITE:
+		if (unlikely(READ_ONCE(dev->failed))) {
+			ubdm_bio_done(dev, bio, BLK_STS_IOERR);
+			return;
+		}
+		write = true;
+		break;
+	case REQ_OP_DISCARD:
+	case REQ_OP_WRITE_ZEROES:
+		if (unlikely(READ_ONCE(dev->failed))) {
+			ubdm_bio_done(dev, bio, BLK_STS_IOERR);
+			return;
+		}
+		park(dev, bio, bio_op(bio) == REQ_OP_DISCARD ?
+			       UBDM_FAULT_DISCARD : UBDM_FAULT_ZEROES);
+		return;
+	default:
+		ubdm_bio_done(dev, bio, BLK_STS_NOTSUPP);
+		return;
+	}
+
+	idx = srcu_down_read(&dev->srcu);
+	rcu_read_lock();
+	if (write)
+		ubdm_tlb_lookup_write(&dev->tlb, sector, &hit);
+	else
+		ubdm_tlb_lookup(&dev->tlb, sector, &hit);
+	rcu_read_unlock();
+
+	if (!permitted(&hit, write)) {
+		srcu_up_read(&dev->srcu, idx);
+		park(dev, bio, write ? UBDM_FAULT_WRITE : UBDM_FAULT_READ);
+		return;
+	}
+	if (hit.len - (sector - hit.lba) < bio_sectors(bio))
+		may_inline = false;
+	bio = cut(dev, bio, hit.len - (sector - hit.lba));
+	if (!bio) {
+		srcu_up_read(&dev->srcu, idx);
+		return;
+	}
+	ubdm_bio_disown(bio);
+
+	if (likely(hit.type == UBDM_EXT_LINEAR)) {
+		if (write) {
+			ubdm_count(dev, UBDM_S_WRITE_HITS);
+			ubdm_count_add(dev, UBDM_S_WRITE_SECTORS, bio_sectors(bio));
+		} else {
+			ubdm_count(dev, UBDM_S_READ_HITS);
+			ubdm_count_add(dev, UBDM_S_READ_SECTORS, bio_sectors(bio));
+		}
+		b = READ_ONCE(dev->backing[hit.backing]);
+		ubdm_hit(dev, bio, b, hit.off + (sector - hit.lba), hit.tid,
+			 idx, may_inline);
+		return;
+	}
+	srcu_up_read(&dev->srcu, idx);
+	if (hit.type == UBDM_EXT_ZERO) {
+		ubdm_count(dev, UBDM_S_ZERO_FILLS);
+		ubdm_count_add(dev, UBDM_S_READ_SECTORS, bio_sectors(bio));
+		zero_fill_bio(bio);
+		ubdm_bio_done(dev, bio, BLK_STS_OK);
+	} else {
+		ubdm_bio_done(dev, bio, BLK_STS_IOERR);
+	}
+}
+
+/**
+ * ubdm_submit_bio - the disk's submit_bio
+ * @bio: from above
+ *
+ * Context: process context of the submitter, inside the block layer's
+ * submission loop.  Never sleeps for a tag or for the mapper.
+ */
+void ubdm_submit_bio(struct bio *bio)
+{
+	struct ubdm_dev *dev = bio->bi_bdev->bd_disk->private_data;
+
+	if (unlikely(bio->bi_opf & REQ_PREFLUSH)) {
+		ubdm_flush_bio(dev, bio);
+		return;
+	}
+	if (unlikely(!bio_sectors(bio))) {
+		bio_endio(bio);
+		return;
+	}
+	ubdm_bio_own(bio);
+	drive(dev, bio, true);
+}
+
+/**
+ * ubdm_bio_drive - look a bio up again, with the tries it carries
+ * @dev: the device
+ * @bio: was parked, or had its PREFLUSH done
+ *
+ * Context: a worker of the device.
+ */
+void ubdm_bio_drive(struct ubdm_dev *dev, struct bio *bio)
+{
+	drive(dev, bio, false);
+}
+
+/**
+ * ubdm_redrive - look bios up again, by the device's worker
+ * @dev: the device
+ * @bios: in the order in which they waited; empty afterwards
+ *
+ * Context: any.
+ */
+void ubdm_redrive(struct ubdm_dev *dev, struct bio_list *bios)
+{
+	unsigned long flags;
+
+	if (bio_list_empty(bios))
+		return;
+	spin_lock_irqsave(&dev->redrive_lock, flags);
+	bio_list_merge(&dev->redrive, bios);
+	spin_unlock_irqrestore(&dev->redrive_lock, flags);
+	bio_list_init(bios);
+	queue_work(dev->wq, &dev->redrive_work);
+}
+
+/**
+ * ubdm_redrive_work - the work behind ubdm_redrive()
+ * @work: the device's redrive_work
+ */
+void ubdm_redrive_work(struct work_struct *work)
+{
+	struct ubdm_dev *dev = container_of(work, struct ubdm_dev, redrive_work);
+	unsigned int noio = memalloc_noio_save();
+	struct bio_list bios;
+	struct bio *bio;
+
+	spin_lock_irq(&dev->redrive_lock);
+	bios = dev->redrive;
+	bio_list_init(&dev->redrive);
+	spin_unlock_irq(&dev->redrive_lock);
+
+	while ((bio = bio_list_pop(&bios)))
+		ubdm_bio_drive(dev, bio);
+	memalloc_noio_restore(noio);
+}
+
+/**
+ * ubdm_hit_needs_flush - has a completed write to be committed before it ends?
+ * @dev: the device
+ * @bio: a write that succeeded
+ * @tid: of the extent it went to, 0 if clean
+ *
+ * Decided at completion: a COMMIT may have come in the meantime (rule 19).
+ *
+ * Context: any.
+ */
+bool ubdm_hit_needs_flush(struct ubdm_dev *dev, struct bio *bio, u64 tid)
+{
+	return (bio->bi_opf & REQ_FUA) && tid &&
+	       tid > READ_ONCE(dev->tlb.committed_tid);
+}

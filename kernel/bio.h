@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * bio.h - the way of a bio: look up, split, issue or park.
+ */
+#ifndef UBDM_BIO_H
+#define UBDM_BIO_H
+
+#include "dev.h"
+
+/* One hit on its way to a backing. */
+struct ubdm_io {
+	struct ubdm_dev *dev;
+	struct ubdm_backing *backing;
+	struct bio *bio;
+	u64 tid;			/* of the extent, for FUA */
+	int srcu_idx;
+	unsigned int sectors;		/* bi_iter is consumed below us */
+	unsigned long start;		/* jiffies, for accounting */
+	union {
+		struct {		/* hit_bdev.c: what we changed in the bio */
+			bio_end_io_t *end_io;
+			void *private;
+			struct block_device *bdev;
+		};
+		struct {		/* hit_file.c */
+			struct kiocb ki;
+			struct llist_node node;
+			struct work_struct work;
+			u64 pos;	/* bytes */
+			unsigned int done; /* bytes */
+			long ret;
+			atomic_t ref;	/* submitter and completion */
+			bool nowait;	/* this try must not block */
+			bool write_started; /* kiocb_start_write() was done */
+			bool inline_try;
+		};
+	};
+};
+
+void ubdm_submit_bio(struct bio *bio);
+void ubdm_bio_drive(struct ubdm_dev *dev, struct bio *bio);
+void ubdm_bio_done(struct ubdm_dev *dev, struct bio *bio, blk_status_t status);
+void ubdm_redrive(struct ubdm_dev *dev, struct bio_list *bios);
+void ubdm_redrive_work(struct work_struct *work);
+
+/*
+ * Issue @bio to the backing at @sector.  The SRCU section @srcu_idx passes to
+ * the I/O.  For hit_file @may_inline says that the caller is submit_bio itself.
+ */
+void ubdm_hit_bdev(struct ubdm_dev *dev, struct bio *bio, struct ubdm_backing *b,
+		   u64 sector, u64 tid, int srcu_idx);
+void ubdm_hit_file(struct ubdm_dev *dev, struct bio *bio, struct ubdm_backing *b,
+		   u64 sector, u64 tid, int srcu_idx, bool may_inline);
+void ubdm_hit_file_batch(struct work_struct *work);
+
+static inline void ubdm_hit(struct ubdm_dev *dev, struct bio *bio,
+			    struct ubdm_backing *b, u64 sector, u64 tid,
+			    int srcu_idx, bool may_inline)
+{
+	if (b->bdev)
+		ubdm_hit_bdev(dev, bio, b, sector, tid, srcu_idx);
+	else
+		ubdm_hit_file(dev, bio, b, sector, tid, srcu_idx, may_inline);
+}
+
+/* A hit came back: what is left to do before the bio may end. */
+bool ubdm_hit_needs_flush(struct ubdm_dev *dev, struct bio *bio, u64 tid);
+
+#endif /* UBDM_BIO_H */

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * dev.h - a device: the disk, its TLB, its faults, its backings, its owner.
+ *
+ * Lifetime.  The table of devices (dev.c) holds a reference until the device is
+ * deleted; a bound channel holds one; queued work holds one.
+ *
+ * Locks, outermost first:
+ *
+ *   ubdm_ctl_mutex	the table of devices, binding and unbinding of channels
+ *   disk->open_mutex	against openers
+ *   dev->cmd_mutex	commands of the channel: one is applied after the other,
+ *			and attach cannot come between check and effect
+ *   dev->tlb.lock	writers of the tree
+ *   dev->ftab.lock	irq-safe spinlock: faults, the channel that is served,
+ *			its armed FETCHes, commands waiting for a drain
+ *
+ * I/O holds none of them, only the device's SRCU: taken before the lookup,
+ * released at completion.
+ */
+#ifndef UBDM_DEV_H
+#define UBDM_DEV_H
+
+#include <linux/bio.h>
+#include <linux/blkdev.h>
+#include <linux/kref.h>
+#include <linux/llist.h>
+#include <linux/mempool.h>
+#include <linux/mutex.h>
+#include <linux/srcu.h>
+#include <linux/workqueue.h>
+
+#include "backing.h"
+#include "fault.h"
+#include "stats.h"
+#include "tlb.h"
+#include "../uapi/ubdmap_nl.h"
+
+struct ubdm_chan;
+struct ubdm_dev;
+
+/* File hits waiting to be issued by this CPU's worker. */
+struct ubdm_cpuq {
+	struct llist_head list;
+	struct work_struct work;
+	struct ubdm_dev *dev;
+};
+
+struct ubdm_dev_args {
+	int index;			/* -1: lowest free */
+	u64 size;			/* sectors */
+	u32 block_size, phys_block_size, io_opt, discard_gran;
+	u64 flags;			/* UBDM_DEV_F_* */
+	u64 max_extents;
+	u32 orphan_timeout;		/* seconds */
+	char *ident, *format;		/* taken over on success */
+};
+
+struct ubdm_dev {
+	/* Read on every hit, written rarely. */
+	struct ubdm_tlb tlb;
+	struct ubdm_backing **backing;	/* [UBDM_MAX_BACKINGS]; cmd_mutex, readers SRCU */
+	struct ubdm_stats __percpu *stats;
+	struct ubdm_cpuq __percpu *cpuq;
+	struct gendisk *disk;
+	bool failed;			/* a sync failed: no write succeeds any more */
+	bool dead;			/* nothing is parked any more, it fails */
+	struct srcu_struct srcu;
+	mempool_t io_pool;		/* struct ubdm_io */
+	struct bio_set split_set;	/* fronts of split bios */
+	struct bio_set place_set;	/* pieces of a PLACE */
+
+	struct ubdm_ftab ftab;
+	struct ubdm_chan *chan;		/* served; ftab.lock */
+	bool want_shutdown;		/* deliver SHUTDOWN; ftab.lock */
+	bool want_commit;		/* deliver COMMIT; ftab.lock */
+	struct list_head places;	/* PLACEs in flight; ftab.lock */
+	struct list_head placing;	/* their commands; ftab.lock */
+
+	struct workqueue_struct *wq;	/* I/O: batches, re-drive, PLACE */
+	struct workqueue_struct *unbound_wq; /* file I/O that may block */
+	struct workqueue_struct *sync_wq; /* flushes, drains */
+
+	spinlock_t redrive_lock;
+	struct bio_list redrive;	/* redrive_lock */
+	struct work_struct redrive_work;
+
+	spinlock_t flush_lock;
+	struct bio_list flush;		/* flush_lock */
+	struct work_struct flush_work;
+
+	struct list_head drain;		/* commands; ftab.lock */
+	struct list_head draining;	/* the batch being waited for; ftab.lock */
+	struct work_struct drain_work;
+
+	struct delayed_work watch_work;	/* HELD faults, orphan timeout */
+
+	struct mutex cmd_mutex;
+	struct list_head starting;	/* START commands; ftab.lock */
+	struct work_struct add_work;
+	struct work_struct scan_work;
+	struct work_struct del_work;
+	struct delayed_work remove_work;
+	bool del_force;			/* del_work */
+	bool closing;			/* openers are refused; open_mutex */
+	bool removing;			/* remove_work is queued; ubdm_ctl_mutex */
+	bool disk_added;
+	int close_error;		/* what STOP(DONE) said */
+
+	u32 state;			/* enum ubdm_dev_state; ftab.lock, READ_ONCE */
+	int index;
+	char name[DISK_NAME_LEN];
+	u64 flags;			/* UBDM_DEV_F_* */
+	u64 size;			/* sectors */
+	u32 block_size, phys_block_size, io_opt, discard_gran; /* bytes */
+	u32 epoch;			/* of the newest channel; cmd_mutex */
+	u32 orphan_timeout;		/* seconds, 0: none */
+	unsigned long orphaned_at;	/* jiffies */
+	u32 mapper_pid;
+	const struct cred *owner;
+	char *ident, *format;
+	struct kref ref;
+};
+
+int ubdm_dev_create(struct ubdm_chan *chan, struct ubdm_dev_args *args);
+int ubdm_dev_attach(struct ubdm_chan *chan, struct ubdm_dev *dev);
+int ubdm_dev_start(struct ubdm_dev *dev, struct ubdm_chan *chan,
+		   struct io_uring_cmd *cmd, unsigned int granule_shift,
+		   unsigned int issue_flags);
+int ubdm_dev_delete(struct ubdm_dev *dev, bool force);
+void ubdm_dev_chan_gone(struct ubdm_dev *dev, struct ubdm_chan *chan, bool done,
+			int error);
+void ubdm_dev_watch(struct ubdm_dev *dev, unsigned long delay);
+void ubdm_dev_fail(struct ubdm_dev *dev);
+void ubdm_dev_set_state(struct ubdm_dev *dev, u32 state);
+struct ubdm_dev *ubdm_dev_find(int index);
+struct ubdm_dev *ubdm_dev_find_from(int index);
+bool ubdm_dev_may_control(struct ubdm_dev *dev, bool admin);
+void ubdm_dev_put(struct ubdm_dev *dev);
+int ubdm_dev_init(void);
+void ubdm_dev_exit(void);
+
+static inline struct ubdm_dev *ubdm_dev_get(struct ubdm_dev *dev)
+{
+	kref_get(&dev->ref);
+	return dev;
+}
+
+#endif /* UBDM_DEV_H */

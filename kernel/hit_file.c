@@ -1,0 +1,328 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * hit_file.c - a hit on a file: an asynchronous kiocb over the bio's own pages.
+ *
+ * Who calls the file system?  Three ways, from cheap to safe:
+ *
+ *   inline	the submitter itself, NOWAIT, if nothing can go wrong: nobody is
+ *		above us whose locks or stack we would be called under
+ *		(may_issue_inline() lists the conditions)
+ *   batch	this CPU's worker, NOWAIT, many at a time
+ *   unbound	a work item of its own that may block; also whatever came back
+ *		with -EAGAIN, at once or through ki_complete
+ *
+ * A kiocb has two references: the submitting function reads it after the file
+ * system returned, and the completion may have run by then.
+ */
+#include "bio.h"
+#include "flush.h"
+
+#include <linux/backing-dev.h>
+#include <linux/cred.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/task_stack.h>
+#include <linux/uio.h>
+
+#define INLINE_STACK_LEFT	8192
+
+static void unbound_work(struct work_struct *work);
+
+static void finish(struct ubdm_io *io)
+{
+	struct ubdm_dev *dev = io->dev;
+	struct bio *bio = io->bio;
+	bool write = op_is_write(bio_op(bio));
+	blk_status_t status = BLK_STS_OK;
+	u64 tid = io->tid;
+
+	if (unlikely(io->ret < 0))
+		status = errno_to_blk_status(io->ret);
+	bdev_end_io_acct(bio->bi_bdev, bio_op(bio), io->sectors, io->start);
+	if (write)
+		ubdm_backing_wrote(io->backing);
+	srcu_up_read(&dev->srcu, io->srcu_idx);
+	mempool_free(io, &dev->io_pool);
+
+	if (unlikely(status)) {
+		ubdm_count(dev, UBDM_S_ERRORS);
+		bio->bi_status = status;
+	} else if (write && unlikely(ubdm_hit_needs_flush(dev, bio, tid))) {
+		ubdm_flush_park(dev, bio, tid);
+		return;
+	}
+	bio_endio(bio);
+}
+
+static void put(struct ubdm_io *io)
+{
+	unsigned int bytes = io->sectors << SECTOR_SHIFT;
+
+	if (!atomic_dec_and_test(&io->ref))
+		return;
+	if (io->write_started) {
+		io->write_started = false;
+		kiocb_end_write(&io->ki);
+	}
+	if (unlikely(io->ret == -EAGAIN && io->nowait)) {
+		/* It would have blocked: let it. */
+		INIT_WORK(&io->work, unbound_work);
+		queue_work(io->dev->unbound_wq, &io->work);
+		return;
+	}
+	if (unlikely(io->ret >= 0 && io->done + io->ret < bytes)) {
+		io->done += io->ret;
+		if (io->ret) {
+			INIT_WORK(&io->work, unbound_work);
+			queue_work(io->dev->unbound_wq, &io->work);
+			return;
+		}
+		/* The file ends where the extent does not: not our data. */
+		io->ret = -EIO;
+	}
+	finish(io);
+}
+
+static void complete(struct kiocb *ki, long ret)
+{
+	struct ubdm_io *io = container_of(ki, struct ubdm_io, ki);
+
+	io->ret = ret;
+	put(io);
+}
+
+static unsigned int count_bvecs(struct bio *bio)
+{
+	struct bvec_iter iter;
+	unsigned int n = 0;
+	struct bio_vec bv;
+
+	bio_for_each_bvec(bv, bio, iter)
+		n++;
+	return n;
+}
+
+/* One try.  The caller has set the credentials and the allocation scope. */
+static void issue(struct ubdm_io *io, bool nowait)
+{
+	struct bio *bio = io->bio;
+	struct bvec_iter at = bio->bi_iter;
+	bool write = op_is_write(bio_op(bio));
+	struct file *file = io->backing->file;
+	struct kiocb *ki = &io->ki;
+	struct iov_iter iter;
+	ssize_t ret;
+
+	iov_iter_bvec(&iter, write ? ITER_SOURCE : ITER_DEST,
+		      __bvec_iter_bvec(bio->bi_io_vec, at), count_bvecs(bio),
+		      at.bi_size);
+	iter.iov_offset = at.bi_bvec_done;
+	/* iov_offset does not count in .count, what is done already does. */
+	if (io->done)
+		iov_iter_advance(&iter, io->done);
+
+	io->nowait = nowait;
+	atomic_set(&io->ref, 2);
+	*ki = (struct kiocb) {
+		.ki_filp = file,
+		.ki_pos = io->pos + io->done,
+		.ki_complete = complete,
+		.ki_ioprio = bio->bi_ioprio,
+		.ki_flags = (io->backing->buffered ? 0 : IOCB_DIRECT) |
+			    (nowait ? IOCB_NOWAIT : 0),
+	};
+	if (write) {
+		if (bio->bi_opf & REQ_FUA)
+			ki->ki_flags |= IOCB_DSYNC;
+		if (!io->write_started)
+			kiocb_start_write(ki);
+		io->write_started = true;
+		ki->ki_flags |= IOCB_WRITE;
+		ret = file->f_op->write_iter(ki, &iter);
+	} else {
+		ret = file->f_op->read_iter(ki, &iter);
+	}
+	if (ret != -EIOCBQUEUED)
+		complete(ki, ret);
+	put(io);
+}
+
+struct io_scope {
+	const struct cred *old_cred;
+	unsigned int noio;
+	unsigned int throttle;
+};
+
+/*
+ * Backing I/O must neither enter reclaim through the device nor be throttled
+ * behind the dirty pages it is cleaning.
+ */
+static void scope_enter(struct io_scope *s, struct file *file)
+{
+	s->throttle = current->flags & PF_LOCAL_THROTTLE;
+	current->flags |= PF_LOCAL_THROTTLE;
+	s->noio = memalloc_noio_save();
+	s->old_cred = override_creds(file->f_cred);
+}
+
+static void scope_leave(struct io_scope *s)
+{
+	revert_creds(s->old_cred);
+	memalloc_noio_restore(s->noio);
+	if (!s->throttle)
+		current->flags &= ~PF_LOCAL_THROTTLE;
+}
+
+static void unbound_work(struct work_struct *work)
+{
+	struct ubdm_io *io = container_of(work, struct ubdm_io, work);
+	struct io_scope scope;
+
+	scope_enter(&scope, io->backing->file);
+	issue(io, false);
+	scope_leave(&scope);
+}
+
+/**
+ * ubdm_hit_file_batch - issue what was queued on this CPU
+ * @work: of a struct ubdm_cpuq
+ */
+void ubdm_hit_file_batch(struct work_struct *work)
+{
+	struct ubdm_cpuq *q = container_of(work, struct ubdm_cpuq, work);
+	struct llist_node *list = llist_reverse_order(llist_del_all(&q->list));
+	struct ubdm_io *io, *next;
+	struct file *file = NULL;
+	struct io_scope scope;
+	struct blk_plug plug;
+
+	blk_start_plug(&plug);
+	llist_for_each_entry_safe(io, next, list, node) {
+		if (io->backing->file != file) {
+			if (file)
+				scope_leave(&scope);
+			file = io->backing->file;
+			scope_enter(&scope, file);
+		}
+		issue(io, true);
+	}
+	if (file)
+		scope_leave(&scope);
+	blk_finish_plug(&plug);
+}
+
+static unsigned long stack_left(void)
+{
+	unsigned long here = current_stack_pointer;
+
+	return here - (unsigned long)end_of_stack(current);
+}
+
+/*
+ * May the submitter call the file system itself?  Only if nothing sits on the
+ * device that could be in the middle of something: a file system above us may
+ * hold locks or a transaction that ours would wait for, and a file system
+ * below may read metadata synchronously, which deadlocks while those reads
+ * wait on the submitter's own bio_list.  So: no holder, an empty bio_list, no
+ * journal, no reclaim, a user's task, and room on the stack.
+ */
+static bool may_issue_inline(struct ubdm_dev *dev, struct ubdm_backing *b,
+			     struct bio *bio)
+{
+	struct bio_list *lists = current->bio_list;
+
+	if (!b->nowait || b->buffered)
+		return false;
+	if (READ_ONCE(dev->disk->part0->bd_holder))
+		return false;
+	if (bio_flagged(bio, BIO_CHAIN))
+		return false;
+	if (lists && (!bio_list_empty(&lists[0]) || !bio_list_empty(&lists[1])))
+		return false;
+	if (current->journal_info ||
+	    (current->flags & (PF_MEMALLOC | PF_MEMALLOC_NOIO | PF_MEMALLOC_NOFS |
+			       PF_KTHREAD | PF_LOCAL_THROTTLE | PF_EXITING)))
+		return false;
+	return stack_left() >= INLINE_STACK_LEFT;
+}
+
+static bool try_inline(struct ubdm_io *io)
+{
+	struct bio_list *lists = current->bio_list;
+	struct file *file = io->backing->file;
+	const struct cred *old;
+	unsigned int noio;
+
+	if (op_is_write(bio_op(io->bio))) {
+		struct inode *inode = file_inode(file);
+
+		/* kiocb_start_write() would wait for a frozen file system. */
+		if (S_ISREG(inode->i_mode)) {
+			if (!sb_start_write_trylock(inode->i_sb))
+				return false;
+			/* As kiocb_start_write(): its release is not ours. */
+			__sb_writers_release(inode->i_sb, SB_FREEZE_WRITE);
+			io->write_started = true;
+		}
+	}
+	noio = memalloc_noio_save();
+	old = current_cred() == file->f_cred ? NULL : override_creds(file->f_cred);
+	current->bio_list = NULL;
+	issue(io, true);
+	current->bio_list = lists;
+	if (old)
+		revert_creds(old);
+	memalloc_noio_restore(noio);
+	return true;
+}
+
+/**
+ * ubdm_hit_file - read or write a file backing
+ * @dev: the device
+ * @bio: wholly inside one extent
+ * @b: the backing
+ * @sector: where in it
+ * @tid: of the extent
+ * @srcu_idx: the drain reference, passes to the I/O
+ * @may_inline: the caller is submit_bio, and @bio was not cut
+ *
+ * Context: submit_bio, or a worker of the device.
+ */
+void ubdm_hit_file(struct ubdm_dev *dev, struct bio *bio, struct ubdm_backing *b,
+		   u64 sector, u64 tid, int srcu_idx, bool may_inline)
+{
+	bool nowait = bio->bi_opf & REQ_NOWAIT;
+	struct ubdm_cpuq *q;
+	struct ubdm_io *io;
+
+	io = mempool_alloc(&dev->io_pool, nowait ? GFP_NOWAIT : GFP_NOIO);
+	if (unlikely(!io)) {
+		srcu_up_read(&dev->srcu, srcu_idx);
+		bio_wouldblock_error(bio);
+		return;
+	}
+	io->dev = dev;
+	io->backing = b;
+	io->bio = bio;
+	io->tid = tid;
+	io->srcu_idx = srcu_idx;
+	io->sectors = bio_sectors(bio);
+	io->pos = sector << SECTOR_SHIFT;
+	io->done = 0;
+	io->write_started = false;
+	io->start = bio_start_io_acct(bio);
+
+	if (may_inline && may_issue_inline(dev, b, bio) && try_inline(io)) {
+		ubdm_count(dev, UBDM_S_INLINE);
+		return;
+	}
+	ubdm_count(dev, UBDM_S_WORKER);
+	if (!b->nowait) {
+		INIT_WORK(&io->work, unbound_work);
+		queue_work(dev->unbound_wq, &io->work);
+		return;
+	}
+	q = get_cpu_ptr(dev->cpuq);
+	if (llist_add(&io->node, &q->list))
+		queue_work_on(smp_processor_id(), dev->wq, &q->work);
+	put_cpu_ptr(dev->cpuq);
+}

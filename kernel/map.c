@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * map.c - MAP, RESOLVE and DUMP: extents from and to the mapper.
+ *
+ * What a mapper sends is copied once and the copy is checked for all that does
+ * not depend on the tree; the tree checks the rest (tlb.c).
+ */
+#include "bio.h"
+#include "chan.h"
+#include "flush.h"
+
+#include <linux/overflow.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+static bool linear_ok(struct ubdm_dev *dev, const struct ubdm_extent *e)
+{
+	struct ubdm_backing *b;
+	u64 end;
+
+	if (e->backing >= UBDM_MAX_BACKINGS)
+		return false;
+	b = dev->backing[e->backing];
+	if (!b || check_add_overflow(e->off, e->len, &end))
+		return false;
+	if (e->off < b->start || end > b->end)
+		return false;
+	/* A direct access needs what the device's block needs. */
+	if (!b->buffered && (e->off << SECTOR_SHIFT) & (dev->block_size - 1))
+		return false;
+	return b->write || !(e->perm & UBDM_PERM_W);
+}
+
+static bool extent_ok(struct ubdm_dev *dev, const struct ubdm_extent *e)
+{
+	u64 mask = (dev->block_size >> SECTOR_SHIFT) - 1;
+	u64 end;
+
+	if (!e->len || check_add_overflow(e->lba, e->len, &end) ||
+	    end > dev->size || ((e->lba | e->len) & mask))
+		return false;
+	if (e->flags & ~UBDM_EXT_F_IN)
+		return false;
+	if ((e->flags & UBDM_EXT_F_IN) && !e->tid)
+		return false;
+	switch (e->type) {
+	case UBDM_EXT_LINEAR:
+		if (e->perm != UBDM_PERM_R &&
+		    e->perm != (UBDM_PERM_R | UBDM_PERM_W))
+			return false;
+		return linear_ok(dev, e);
+	case UBDM_EXT_JOURNAL:
+		return !e->perm && e->tid && linear_ok(dev, e);
+	case UBDM_EXT_ZERO:
+		return e->perm == UBDM_PERM_R && !e->off && !e->backing;
+	case UBDM_EXT_ERROR:
+		return !e->perm && !e->off && !e->backing;
+	default:
+		return false;
+	}
+}
+
+static int check(struct ubdm_dev *dev, const struct ubdm_extent *ext, u32 nr)
+{
+	u64 at = 0;
+	u32 i;
+
+	for (i = 0; i < nr; i++) {
+		if (!extent_ok(dev, &ext[i]) || (i && ext[i].lba < at))
+			return -EINVAL;
+		at = ext[i].lba + ext[i].len;
+	}
+	return 0;
+}
+
+/* Copy and check.  *out is kvfree()d by the caller. */
+static int get_extents(struct ubdm_dev *dev, u64 addr, u32 nr,
+		       struct ubdm_extent **out)
+{
+	struct ubdm_extent *ext;
+	int ret;
+
+	if (!nr || nr > UBDM_MAX_EXTENTS)
+		return -EINVAL;
+	ext = kvmalloc_array(nr, sizeof(*ext), GFP_KERNEL);
+	if (!ext)
+		return -ENOMEM;
+	if (copy_from_user(ext, u64_to_user_ptr(addr), nr * sizeof(*ext)))
+		ret = -EFAULT;
+	else
+		ret = check(dev, ext, nr);
+	if (ret) {
+		kvfree(ext);
+		return ret;
+	}
+	*out = ext;
+	return 0;
+}
+
+/**
+ * ubdm_map - MAP
+ * @dev: the device
+ * @addr: user address of the extents
+ * @nr: how many
+ *
+ * Context: dev->cmd_mutex held.
+ * Return: 0, 1 if the caller must drain, -EINVAL, -EFAULT, -EEXIST, -ENOMEM.
+ */
+int ubdm_map(struct ubdm_dev *dev, u64 addr, u32 nr)
+{
+	struct ubdm_extent *ext;
+	int ret;
+
+	ret = get_extents(dev, addr, nr, &ext);
+	if (ret)
+		return ret;
+	ret = ubdm_tlb_install(&dev->tlb, ext, nr);
+	kvfree(ext);
+	return ret;
+}
+
+/* Parts of the front request are complete: end it or shorten it. */
+static void front_done(struct ubdm_dev *dev, struct bio *bio, u64 sectors,
+		       struct bio_list *again)
+{
+	if (sectors >= bio_sectors(bio)) {
+		ubdm_bio_done(dev, bio, BLK_STS_OK);
+		return;
+	}
+	bio_advance(bio, sectors << SECTOR_SHIFT);
+	bio_list_add_head(again, bio);
+}
+
+static int end_fault(struct ubdm_dev *dev, const struct ubdm_resolve *r,
+		     struct ubdm_faultp *f)
+{
+	struct bio_list bios;
+	struct bio *front = NULL;
+	bool flush, progress, more;
+
+	lockdep_assert_held(&dev->ftab.lock);
+	bio_list_init(&bios);
+	flush = f->kind == UBDM_FAULT_FLUSH;
+	progress = r->action != UBDM_RESOLVE_REDRIVE;
+	if (!flush && progress)
+		front = ubdm_ftab_pop(&dev->ftab, f);
+	more = ubdm_ftab_end(&dev->ftab, f, progress, &bios);
+	if (flush && r->action == UBDM_RESOLVE_ERROR)
+		ubdm_backing_dirty_all(dev, true);
+	spin_unlock_irq(&dev->ftab.lock);
+
+	if (flush) {
+		ubdm_flush_answered(dev, &bios, r->action == UBDM_RESOLVE_ERROR ?
+						r->error : 0);
+	} else {
+		if (front) {
+			if (r->action == UBDM_RESOLVE_ERROR)
+				ubdm_bio_done(dev, front,
+					      errno_to_blk_status(r->error));
+			else
+				front_done(dev, front, r->done, &bios);
+		}
+		ubdm_redrive(dev, &bios);
+	}
+	if (more)
+		ubdm_fetch_kick(dev);
+	spin_lock_irq(&dev->ftab.lock);
+	return 0;
+}
+
+static int resolve_ok(const struct ubdm_resolve *r)
+{
+	if (r->flags & ~(UBDM_RESOLVE_F_INLINE | UBDM_RESOLVE_F_FAIL_DEV) || r->pad)
+		return -EINVAL;
+	if ((r->flags & UBDM_RESOLVE_F_INLINE) && r->nr_ext != 1)
+		return -EINVAL;
+	if (r->nr_ext > UBDM_MAX_EXTENTS)
+		return -EINVAL;
+	switch (r->action) {
+	case UBDM_RESOLVE_REDRIVE:
+		return r->error || r->done ? -EINVAL : 0;
+	case UBDM_RESOLVE_DONE:
+		return r->error ? -EINVAL : 0;
+	case UBDM_RESOLVE_ERROR:
+		return r->error >= 0 || r->error < -MAX_ERRNO || r->done ? -EINVAL : 0;
+	case UBDM_RESOLVE_PLACE:
+		return r->error || r->done || !r->nr_ext ? -EINVAL : 0;
+	case UBDM_RESOLVE_HOLD:
+		return r->error || r->nr_ext || r->done > 60000 ? -EINVAL : 0;
+	default:
+		return -EINVAL;
+	}
+}
+
+static bool outstanding(struct ubdm_dev *dev, u64 cookie)
+{
+	bool ret;
+
+	spin_lock_irq(&dev->ftab.lock);
+	ret = ubdm_ftab_find(&dev->ftab, cookie);
+	spin_unlock_irq(&dev->ftab.lock);
+	return ret;
+}
+
+/**
+ * ubdm_resolve - RESOLVE
+ * @dev: the device
+ * @chan: its channel
+ * @cmd: the command, for a PLACE that ends later
+ * @r: the body
+ * @issue_flags: as given
+ *
+ * Context: dev->cmd_mutex held, which keeps a fault that is outstanding so.
+ * Return: 0, 1 if the caller must drain, -EIOCBQUEUED (PLACE), -ENOENT, and as
+ * ubdm_map().
+ */
+int ubdm_resolve(struct ubdm_dev *dev, struct ubdm_chan *chan,
+		 struct io_uring_cmd *cmd, const struct ubdm_resolve *r,
+		 unsigned int issue_flags)
+{
+	struct ubdm_extent one = r->ext, *ext = NULL;
+	struct ubdm_faultp *f;
+	int ret, drain = 0;
+
+	ret = resolve_ok(r);
+	if (ret)
+		return ret;
+	if (!outstanding(dev, r->cookie))
+		return -ENOENT;
+
+	if (r->flags & UBDM_RESOLVE_F_INLINE)
+		ret = check(dev, &one, 1);
+	else if (memchr_inv(&r->ext, 0, sizeof(r->ext)))
+		ret = -EINVAL;
+	else if (r->nr_ext)
+		ret = get_extents(dev, r->addr, r->nr_ext, &ext);
+	if (ret)
+		return ret;
+
+	if (r->action == UBDM_RESOLVE_PLACE) {
+		ret = ubdm_place(dev, r->cookie, cmd, ext ?: &one, r->nr_ext,
+				 issue_flags);
+		kvfree(ext);
+		return ret;
+	}
+	if (r->nr_ext) {
+		drain = ubdm_tlb_install(&dev->tlb, ext ?: &one, r->nr_ext);
+		kvfree(ext);
+		if (drain < 0)
+			return drain;
+	}
+	if (r->flags & UBDM_RESOLVE_F_FAIL_DEV)
+		ubdm_dev_fail(dev);
+
+	spin_lock_irq(&dev->ftab.lock);
+	f = ubdm_ftab_find(&dev->ftab, r->cookie);
+	if (!f)
+		ret = -ENOENT;	/* a forced delete took it; the extents stay */
+	else if (r->action == UBDM_RESOLVE_HOLD)
+		ubdm_ftab_hold(&dev->ftab, f, jiffies + msecs_to_jiffies(r->done));
+	else
+		ret = end_fault(dev, r, f);
+	spin_unlock_irq(&dev->ftab.lock);
+	if (r->action == UBDM_RESOLVE_HOLD)
+		ubdm_dev_watch(dev, msecs_to_jiffies(r->done) + 1);
+	return ret ?: drain;
+}
+
+/**
+ * ubdm_dump - DUMP
+ * @dev: the device
+ * @d: the body
+ *
+ * Context: dev->cmd_mutex held.
+ * Return: 0, -EINVAL, -EFAULT, -ENOMEM.
+ */
+int ubdm_dump(struct ubdm_dev *dev, const struct ubdm_dump *d)
+{
+	struct ubdm_dump_head head = {};
+	struct ubdm_extent *ext;
+	u64 lba = d->lba;
+	int ret = 0;
+
+	if (!d->nr || d->nr > UBDM_MAX_EXTENTS ||
+	    (d->flags & ~UBDM_DUMP_F_UNCOMMITTED))
+		return -EINVAL;
+	ext = kvcalloc(d->nr, sizeof(*ext), GFP_KERNEL);
+	if (!ext)
+		return -ENOMEM;
+	if (!lba)
+		head.nr = ubdm_place_dump(dev, ext, d->nr);
+	if (head.nr < d->nr)
+		head.nr += ubdm_tlb_dump(&dev->tlb, &lba,
+					 d->flags & UBDM_DUMP_F_UNCOMMITTED,
+					 ext + head.nr, d->nr - head.nr);
+	head.next_lba = lba;
+	head.max_tid = dev->tlb.max_tid;
+	head.committed_tid = dev->tlb.committed_tid;
+	if (copy_to_user(u64_to_user_ptr(d->addr), &head, sizeof(head)) ||
+	    copy_to_user(u64_to_user_ptr(d->addr + sizeof(head)), ext,
+			 head.nr * sizeof(*ext)))
+		ret = -EFAULT;
+	kvfree(ext);
+	return ret;
+}
