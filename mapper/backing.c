@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * backing.c - stores of the image as backings of the device.
+ *
+ * They are registered in their order on a fresh device, so that the index of
+ * a backing is the number of its store.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "mapper.h"
+
+/*
+ * A page of the file must not be written through the page cache by one side
+ * and around it by the other.  Clusters of a page or more keep the kernel's
+ * data and the mapper's metadata apart.
+ */
+static bool may_buffer(const struct ubdm_mapper *m, const struct sp_store *st)
+{
+	return !(st->flags & SP_STORE_WRITE) ||
+	       (sp_info(m->img)->granule_shift >= 12 - SP_SECTOR_SHIFT &&
+		!(st->flags & SP_STORE_BLOCKDEV));
+}
+
+static int add(struct ubdm_mapper *m, const struct sp_store *st)
+{
+	struct ubdm_msg msg;
+	uint32_t flags = 0;
+	int ret;
+
+	if (st->flags & SP_STORE_WRITE)
+		flags |= UBDM_BACKING_F_WRITE;
+	if (st->flags & SP_STORE_BUFFERED)
+		flags |= UBDM_BACKING_F_BUFFERED;
+	ubdm_encode_backing_add(&msg, st->fd, flags);
+	ret = ubdm_sync_run(m, &msg);
+	if (ret == -EOPNOTSUPP && !(flags & UBDM_BACKING_F_BUFFERED) &&
+	    may_buffer(m, st)) {
+		flags |= UBDM_BACKING_F_BUFFERED;
+		ubdm_encode_backing_add(&msg, st->fd, flags);
+		ret = ubdm_sync_run(m, &msg);
+	}
+	return ret;
+}
+
+static void explain(struct ubdm_err *err, const struct sp_store *st, int ret)
+{
+	switch (ret) {
+	case -ELOOP:
+		ubdm_err_set(err, "%s: lies on the device it is to back; use a file elsewhere",
+			     st->path);
+		break;
+	case -EOPNOTSUPP:
+		ubdm_err_set(err, "%s: no direct I/O with this sector size; try -b 4096",
+			     st->path);
+		break;
+	default:
+		ubdm_err_set(err, "%s: the driver refuses it as a backing: %s",
+			     st->path, strerror(-ret));
+	}
+}
+
+/**
+ * ubdm_backing_add_all - register every store of the image
+ */
+int ubdm_backing_add_all(struct ubdm_mapper *m, struct ubdm_err *err)
+{
+	const struct sp_store *st;
+
+	for (unsigned int i = 0; (st = sp_store(m->img, i)); i++) {
+		int ret = add(m, st);
+
+		if (ret < 0) {
+			explain(err, st, ret);
+			return ret;
+		}
+		if (ret != (int)i) {
+			ubdm_err_set(err, "the driver numbered backing %u as %d; it does not fit this ubdmap",
+				     i, ret);
+			return -EPROTO;
+		}
+	}
+	return 0;
+}
+
+/**
+ * ubdm_backing_get_all - the files an earlier mapper registered
+ * @m: the mapper, attached
+ * @fds: room for SP_MAX_STORES
+ * @nr: how many there are
+ *
+ * Return: 0, or -errno; nothing is left open then.
+ */
+int ubdm_backing_get_all(struct ubdm_mapper *m, int *fds, unsigned int *nr)
+{
+	struct ubdm_msg msg;
+	int ret;
+
+	for (*nr = 0; *nr < SP_MAX_STORES; ++*nr) {
+		ubdm_encode_backing_get(&msg, *nr);
+		ret = ubdm_sync_run(m, &msg);
+		if (ret == -ENOENT)
+			return 0;
+		if (ret < 0)
+			goto err_close;
+		fds[*nr] = ret;
+	}
+	return 0;
+
+err_close:
+	while (*nr)
+		close(fds[--*nr]);
+	return ret;
+}
+
+/**
+ * ubdm_backing_unlock_all - the image is clean and the device gone: let others in
+ *
+ * The kernel closes its reference to the files a little later, and the locks
+ * belong to the open file, which is one and the same.
+ */
+void ubdm_backing_unlock_all(struct ubdm_mapper *m)
+{
+	struct flock fl = { .l_type = F_UNLCK, .l_whence = SEEK_SET };
+	const struct sp_store *st;
+
+	for (unsigned int i = 0; (st = sp_store(m->img, i)); i++)
+		fcntl(st->fd, F_OFD_SETLK, &fl);
+}
