@@ -496,9 +496,9 @@ static bool reap(pid_t command, int *status)
 
 __attribute__((noreturn)) static void give_up(void)
 {
-	int kmsg = open("/dev/kmsg", O_WRONLY | O_CLOEXEC);
-
-	dprintf(kmsg, "<4>guest: time is up; blocked tasks and busy CPUs:\n");
+	/* Not by dprintf(), which seeks: this device refuses that. */
+	write_file("/dev/kmsg",
+		   "<4>guest: time is up; blocked tasks and busy CPUs:\n");
 	write_file("/proc/sysrq-trigger", "w");
 	write_file("/proc/sysrq-trigger", "l");
 	stop();
