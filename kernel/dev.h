@@ -105,6 +105,7 @@ struct ubdm_dev {
 	bool closing;			/* openers are refused; open_mutex */
 	bool removing;			/* remove_work is queued; ubdm_ctl_mutex */
 	bool disk_added;
+	bool has_srcu, has_tlb;		/* made, so to be unmade */
 	int close_error;		/* what STOP(DONE) said */
 
 	u32 state;			/* enum ubdm_dev_state; ftab.lock, READ_ONCE */

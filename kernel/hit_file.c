@@ -82,7 +82,7 @@ static void put(struct ubdm_io *io)
 	finish(io);
 }
 
-static void complete(struct kiocb *ki, long ret)
+static void io_complete(struct kiocb *ki, long ret)
 {
 	struct ubdm_io *io = container_of(ki, struct ubdm_io, ki);
 
@@ -125,7 +125,7 @@ static void issue(struct ubdm_io *io, bool nowait)
 	*ki = (struct kiocb) {
 		.ki_filp = file,
 		.ki_pos = io->pos + io->done,
-		.ki_complete = complete,
+		.ki_complete = io_complete,
 		.ki_ioprio = bio->bi_ioprio,
 		.ki_flags = (io->backing->buffered ? 0 : IOCB_DIRECT) |
 			    (nowait ? IOCB_NOWAIT : 0),
@@ -142,7 +142,7 @@ static void issue(struct ubdm_io *io, bool nowait)
 		ret = file->f_op->read_iter(ki, &iter);
 	}
 	if (ret != -EIOCBQUEUED)
-		complete(ki, ret);
+		io_complete(ki, ret);
 	put(io);
 }
 

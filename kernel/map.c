@@ -131,41 +131,37 @@ static void front_done(struct ubdm_dev *dev, struct bio *bio, u64 sectors,
 	bio_list_add_head(again, bio);
 }
 
-static int end_fault(struct ubdm_dev *dev, const struct ubdm_resolve *r,
-		     struct ubdm_faultp *f)
+/* Ends the fault; drops ftab.lock, which the caller has taken. */
+static void end_fault(struct ubdm_dev *dev, const struct ubdm_resolve *r,
+		      struct ubdm_faultp *f)
+	__releases(&dev->ftab.lock)
 {
-	struct bio_list bios;
+	bool failed = r->action == UBDM_RESOLVE_ERROR;
+	bool flush = f->kind == UBDM_FAULT_FLUSH;
+	bool progress = r->action != UBDM_RESOLVE_REDRIVE;
 	struct bio *front = NULL;
-	bool flush, progress, more;
+	struct bio_list bios;
+	bool more;
 
-	lockdep_assert_held(&dev->ftab.lock);
 	bio_list_init(&bios);
-	flush = f->kind == UBDM_FAULT_FLUSH;
-	progress = r->action != UBDM_RESOLVE_REDRIVE;
 	if (!flush && progress)
 		front = ubdm_ftab_pop(&dev->ftab, f);
 	more = ubdm_ftab_end(&dev->ftab, f, progress, &bios);
-	if (flush && r->action == UBDM_RESOLVE_ERROR)
+	if (flush && failed)
 		ubdm_backing_dirty_all(dev, true);
 	spin_unlock_irq(&dev->ftab.lock);
 
 	if (flush) {
-		ubdm_flush_answered(dev, &bios, r->action == UBDM_RESOLVE_ERROR ?
-						r->error : 0);
+		ubdm_flush_answered(dev, &bios, r->error);
 	} else {
-		if (front) {
-			if (r->action == UBDM_RESOLVE_ERROR)
-				ubdm_bio_done(dev, front,
-					      errno_to_blk_status(r->error));
-			else
-				front_done(dev, front, r->done, &bios);
-		}
+		if (front && failed)
+			ubdm_bio_done(dev, front, errno_to_blk_status(r->error));
+		else if (front)
+			front_done(dev, front, r->done, &bios);
 		ubdm_redrive(dev, &bios);
 	}
 	if (more)
 		ubdm_fetch_kick(dev);
-	spin_lock_irq(&dev->ftab.lock);
-	return 0;
 }
 
 static int resolve_ok(const struct ubdm_resolve *r)
@@ -254,15 +250,16 @@ int ubdm_resolve(struct ubdm_dev *dev, struct ubdm_chan *chan,
 
 	spin_lock_irq(&dev->ftab.lock);
 	f = ubdm_ftab_find(&dev->ftab, r->cookie);
-	if (!f)
-		ret = -ENOENT;	/* a forced delete took it; the extents stay */
-	else if (r->action == UBDM_RESOLVE_HOLD)
+	if (f && r->action != UBDM_RESOLVE_HOLD) {
+		end_fault(dev, r, f);
+		return drain;
+	}
+	if (f)
 		ubdm_ftab_hold(&dev->ftab, f, jiffies + msecs_to_jiffies(r->done));
 	else
-		ret = end_fault(dev, r, f);
+		ret = -ENOENT;	/* a forced delete took it; the extents stay */
 	spin_unlock_irq(&dev->ftab.lock);
-	if (r->action == UBDM_RESOLVE_HOLD)
-		ubdm_dev_watch(dev, msecs_to_jiffies(r->done) + 1);
+	ubdm_dev_watch(dev, msecs_to_jiffies(r->done) + 1);
 	return ret ?: drain;
 }
 
@@ -280,6 +277,7 @@ int ubdm_dump(struct ubdm_dev *dev, const struct ubdm_dump *d)
 	struct ubdm_extent *ext;
 	u64 lba = d->lba;
 	int ret = 0;
+	u32 i;
 
 	if (!d->nr || d->nr > UBDM_MAX_EXTENTS ||
 	    (d->flags & ~UBDM_DUMP_F_UNCOMMITTED))
@@ -295,6 +293,8 @@ int ubdm_dump(struct ubdm_dev *dev, const struct ubdm_dump *d)
 					 ext + head.nr, d->nr - head.nr);
 	head.next_lba = lba;
 	head.max_tid = dev->tlb.max_tid;
+	for (i = 0; i < head.nr; i++)
+		head.max_tid = max(head.max_tid, ext[i].tid);
 	head.committed_tid = dev->tlb.committed_tid;
 	if (copy_to_user(u64_to_user_ptr(d->addr), &head, sizeof(head)) ||
 	    copy_to_user(u64_to_user_ptr(d->addr + sizeof(head)), ext,

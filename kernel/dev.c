@@ -1,0 +1,773 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * dev.c - the life of a device.
+ *
+ *   NEW --START--> LIVE <--START-- (attached)
+ *    |             |  ^               ^
+ *    |    mapper   |  +---------------+
+ *    |     gone    +--> ORPHANED -----+
+ *    v                     |
+ *  (gone)   LIVE, ORPHANED -DELETE-> DYING --> (gone)
+ *
+ * Deletion goes in phases, all in work of our own, for any of them may wait for
+ * I/O: openers are refused (forced: everything parked fails, and what comes);
+ * hits in flight drain; the mapper is asked to finish, and says so with
+ * STOP(DONE); the disk goes; the backings are released; the last reference
+ * frees the rest.
+ */
+#include "bio.h"
+#include "chan.h"
+#include "flush.h"
+#include "genl.h"
+
+#include <linux/idr.h>
+#include <linux/module.h>
+#include <linux/slab.h>
+
+/* A forced deletion gives the mapper so long to finish. */
+#define FORCE_GRACE		(30 * HZ)
+#define IO_POOL_MIN		64
+#define BIO_POOL_MIN		64
+#define DEFAULT_MAX_EXTENTS	(1ULL << 20)
+#define MAX_DISCARD_SECT	(1U << 21)	/* 1 GiB */
+
+static DEFINE_MUTEX(ubdm_ctl_mutex);
+static DEFINE_IDR(devices);			/* ubdm_ctl_mutex */
+static struct workqueue_struct *ctl_wq;
+static struct kmem_cache *io_cache;
+
+static int disk_open(struct gendisk *disk, blk_mode_t mode)
+{
+	struct ubdm_dev *dev = disk->private_data;
+
+	/* Under open_mutex, as is the change of closing. */
+	return dev->closing ? -ENXIO : 0;
+}
+
+static void disk_free(struct gendisk *disk)
+{
+	ubdm_dev_put(disk->private_data);
+}
+
+static const struct block_device_operations disk_fops = {
+	.owner		= THIS_MODULE,
+	.submit_bio	= ubdm_submit_bio,
+	.open		= disk_open,
+	.free_disk	= disk_free,
+};
+
+/**
+ * ubdm_dev_set_state - change the state that others see
+ * @dev: the device
+ * @state: enum ubdm_dev_state
+ *
+ * Context: any.
+ */
+void ubdm_dev_set_state(struct ubdm_dev *dev, u32 state)
+{
+	WRITE_ONCE(dev->state, state);
+}
+
+/**
+ * ubdm_dev_fail - a sync has failed
+ * @dev: the device
+ *
+ * Sticky: what the failed sync should have saved may be lost although a later
+ * one would succeed, so writes and flushes fail until the device is set up
+ * again.  Reads go on.
+ *
+ * Context: any.
+ */
+void ubdm_dev_fail(struct ubdm_dev *dev)
+{
+	WRITE_ONCE(dev->failed, true);
+	if (READ_ONCE(dev->state) == UBDM_STATE_LIVE)
+		ubdm_dev_set_state(dev, UBDM_STATE_FAILED);
+}
+
+/**
+ * ubdm_dev_watch - look after held faults and orphans in a while
+ * @dev: the device
+ * @delay: jiffies
+ *
+ * Context: any.
+ */
+void ubdm_dev_watch(struct ubdm_dev *dev, unsigned long delay)
+{
+	mod_delayed_work(dev->sync_wq, &dev->watch_work, delay);
+}
+
+static void kill_waiters(struct ubdm_dev *dev)
+{
+	struct bio_list bios;
+	struct bio *bio;
+
+	bio_list_init(&bios);
+	spin_lock_irq(&dev->ftab.lock);
+	ubdm_ftab_kill(&dev->ftab, &bios);
+	spin_unlock_irq(&dev->ftab.lock);
+	while ((bio = bio_list_pop(&bios)))
+		ubdm_bio_done(dev, bio, BLK_STS_IOERR);
+}
+
+static void watch_work(struct work_struct *work)
+{
+	struct ubdm_dev *dev = container_of(to_delayed_work(work),
+					    struct ubdm_dev, watch_work);
+	bool more, held, orphaned;
+
+	if (READ_ONCE(dev->dead)) {
+		kill_waiters(dev);
+		return;
+	}
+	spin_lock_irq(&dev->ftab.lock);
+	more = ubdm_ftab_unhold(&dev->ftab, jiffies, false);
+	held = !list_empty(&dev->ftab.held);
+	orphaned = dev->orphan_timeout && dev->state == UBDM_STATE_ORPHANED;
+	spin_unlock_irq(&dev->ftab.lock);
+	if (more)
+		ubdm_fetch_kick(dev);
+	if (orphaned && time_after(jiffies, dev->orphaned_at +
+				   dev->orphan_timeout * HZ))
+		kill_waiters(dev);
+	if (held || orphaned)
+		queue_delayed_work(dev->sync_wq, &dev->watch_work, HZ / 10);
+}
+
+static u32 dma_alignment(struct ubdm_dev *dev)
+{
+	u32 align = SECTOR_SIZE - 1;
+	int i;
+
+	for (i = 0; i < UBDM_MAX_BACKINGS; i++)
+		if (dev->backing[i] && dev->backing[i]->bdev)
+			align |= bdev_dma_alignment(dev->backing[i]->bdev);
+	return align;
+}
+
+static int add_disk_now(struct ubdm_dev *dev)
+{
+	struct queue_limits lim;
+	struct gendisk *disk;
+	int ret;
+
+	blk_set_stacking_limits(&lim);
+	lim.features = BLK_FEAT_WRITE_CACHE | BLK_FEAT_FUA | BLK_FEAT_NOWAIT |
+		       BLK_FEAT_IO_STAT;
+	lim.logical_block_size = dev->block_size;
+	lim.physical_block_size = max(dev->phys_block_size, dev->block_size);
+	lim.io_min = lim.physical_block_size;
+	lim.io_opt = dev->io_opt;
+	lim.dma_alignment = dma_alignment(dev);
+	lim.max_hw_discard_sectors = dev->discard_gran ? MAX_DISCARD_SECT : 0;
+	lim.discard_granularity = dev->discard_gran;
+	lim.max_write_zeroes_sectors = MAX_DISCARD_SECT;
+	lim.max_secure_erase_sectors = 0;
+	lim.max_zone_append_sectors = 0;
+
+	disk = blk_alloc_disk(&lim, NUMA_NO_NODE);
+	if (IS_ERR(disk))
+		return PTR_ERR(disk);
+	disk->fops = &disk_fops;
+	disk->private_data = ubdm_dev_get(dev);
+	strscpy(disk->disk_name, dev->name, DISK_NAME_LEN);
+	set_capacity(disk, dev->size);
+	if (dev->flags & UBDM_DEV_F_RO)
+		set_disk_ro(disk, true);
+	/* The scan reads through the mapper: not from here, see scan_work. */
+	set_bit(GD_SUPPRESS_PART_SCAN, &disk->state);
+	dev->disk = disk;
+	ret = add_disk(disk);
+	if (ret) {
+		dev->disk = NULL;
+		put_disk(disk);		/* calls free_disk only once added */
+		ubdm_dev_put(dev);
+		return ret;
+	}
+	dev->disk_added = true;
+	return 0;
+}
+
+static void add_work(struct work_struct *work)
+{
+	struct ubdm_dev *dev = container_of(work, struct ubdm_dev, add_work);
+	int ret = add_disk_now(dev);
+
+	if (!ret) {
+		spin_lock_irq(&dev->ftab.lock);
+		if (dev->state == UBDM_STATE_NEW)
+			ubdm_dev_set_state(dev, dev->chan ? UBDM_STATE_LIVE :
+							    UBDM_STATE_ORPHANED);
+		spin_unlock_irq(&dev->ftab.lock);
+		ubdm_genl_event(dev, UBDM_EV_LIVE, 0);
+		if (dev->flags & UBDM_DEV_F_PARTSCAN)
+			queue_work(ctl_wq, &dev->scan_work);
+	}
+	ubdm_wait_fire_all(dev, &dev->starting, ret);
+	ubdm_dev_put(dev);
+}
+
+static void scan_work(struct work_struct *work)
+{
+	struct ubdm_dev *dev = container_of(work, struct ubdm_dev, scan_work);
+
+	clear_bit(GD_SUPPRESS_PART_SCAN, &dev->disk->state);
+	mutex_lock(&dev->disk->open_mutex);
+	if (!dev->closing)
+		bdev_disk_changed(dev->disk, false);
+	mutex_unlock(&dev->disk->open_mutex);
+}
+
+/**
+ * ubdm_dev_start - START
+ * @dev: the device
+ * @chan: its channel
+ * @cmd: ends when the disk is there
+ * @granule_shift: in sectors
+ * @issue_flags: as given
+ *
+ * Context: cmd_mutex held.
+ * Return: -EIOCBQUEUED, 0 (was live already), -EALREADY, -ENOBUFS (no FETCH
+ * is armed), -EINVAL.
+ */
+int ubdm_dev_start(struct ubdm_dev *dev, struct ubdm_chan *chan,
+		   struct io_uring_cmd *cmd, unsigned int granule_shift,
+		   unsigned int issue_flags)
+{
+	bool live;
+	int ret = 0;
+
+	spin_lock_irq(&dev->ftab.lock);
+	if (chan->started)
+		ret = -EALREADY;
+	else if (list_empty(&chan->fetches))
+		ret = -ENOBUFS;
+	else if (dev->disk_added && dev->ftab.granule_shift != granule_shift)
+		ret = -EINVAL;
+	else
+		chan->started = true;
+	live = dev->disk_added;
+	if (!ret && live && dev->state == UBDM_STATE_ORPHANED)
+		ubdm_dev_set_state(dev, dev->failed ? UBDM_STATE_FAILED :
+						      UBDM_STATE_LIVE);
+	if (!ret && !live)
+		dev->ftab.granule_shift = granule_shift;
+	spin_unlock_irq(&dev->ftab.lock);
+	if (ret)
+		return ret;
+	if (live) {
+		ubdm_fetch_kick(dev);
+		ubdm_genl_event(dev, UBDM_EV_LIVE, 0);
+		return 0;
+	}
+	ret = ubdm_wait_add(dev, cmd, &dev->starting, issue_flags);
+	ubdm_dev_get(dev);
+	queue_work(ctl_wq, &dev->add_work);
+	return ret;
+}
+
+/* Everything that is parked fails, and what comes. */
+static void make_dead(struct ubdm_dev *dev)
+{
+	WRITE_ONCE(dev->dead, true);
+	if (dev->disk_added)
+		blk_mark_disk_dead(dev->disk);
+	kill_waiters(dev);
+}
+
+static void remove_work(struct work_struct *work)
+{
+	struct ubdm_dev *dev = container_of(to_delayed_work(work),
+					    struct ubdm_dev, remove_work);
+
+	mutex_lock(&ubdm_ctl_mutex);
+	if (dev->removing) {
+		mutex_unlock(&ubdm_ctl_mutex);
+		goto put;
+	}
+	dev->removing = true;
+	mutex_unlock(&ubdm_ctl_mutex);
+
+	ubdm_dev_set_state(dev, UBDM_STATE_DYING);
+	flush_work(&dev->add_work);
+	make_dead(dev);
+	if (dev->disk_added) {
+		cancel_work_sync(&dev->scan_work);
+		del_gendisk(dev->disk);
+	}
+
+	/* From here on no bio comes in; end the channel's commands. */
+	mutex_lock(&dev->cmd_mutex);
+	spin_lock_irq(&dev->ftab.lock);
+	if (dev->chan) {
+		dev->chan->stopped = true;
+		ubdm_fetch_cancel_all(dev->chan);
+		dev->chan = NULL;
+	}
+	spin_unlock_irq(&dev->ftab.lock);
+	mutex_unlock(&dev->cmd_mutex);
+	ubdm_wait_fire_all(dev, &dev->starting, -ESHUTDOWN);
+
+	/*
+	 * In flight may still be: bios being re-driven (they park and fail, or
+	 * hit), PLACEs (they end and re-drive), hits (they hold SRCU).
+	 */
+	do {
+		flush_workqueue(dev->unbound_wq);
+		flush_workqueue(dev->wq);
+		synchronize_srcu_expedited(&dev->srcu);
+		kill_waiters(dev);
+	} while (!list_empty_careful(&dev->places) ||
+		 !bio_list_empty(&dev->redrive));
+	cancel_delayed_work_sync(&dev->watch_work);
+	flush_workqueue(dev->sync_wq);
+	kill_waiters(dev);
+	ubdm_wait_fire_all(dev, &dev->drain, -ESHUTDOWN);
+	srcu_barrier(&dev->srcu);
+	ubdm_backing_release_all(dev);
+
+	ubdm_genl_event(dev, UBDM_EV_DELETED, dev->close_error);
+	/* Only now may the name be used again. */
+	mutex_lock(&ubdm_ctl_mutex);
+	idr_remove(&devices, dev->index);
+	mutex_unlock(&ubdm_ctl_mutex);
+	if (dev->disk)
+		put_disk(dev->disk);
+	ubdm_dev_put(dev);	/* the table's */
+put:
+	ubdm_dev_put(dev);	/* the work's */
+}
+
+static void queue_remove(struct ubdm_dev *dev, unsigned long delay)
+{
+	ubdm_dev_get(dev);
+	if (mod_delayed_work(ctl_wq, &dev->remove_work, delay))
+		ubdm_dev_put(dev);	/* it was queued, with a reference */
+}
+
+/* The deletion is off: the mapper went away, or somebody has it open. */
+static void undelete(struct ubdm_dev *dev, u32 state, int error)
+{
+	if (dev->disk_added) {
+		mutex_lock(&dev->disk->open_mutex);
+		dev->closing = false;
+		mutex_unlock(&dev->disk->open_mutex);
+	}
+	ubdm_dev_set_state(dev, state);
+	ubdm_genl_event(dev, UBDM_EV_DELETED, error);
+}
+
+static void del_work(struct work_struct *work)
+{
+	struct ubdm_dev *dev = container_of(work, struct ubdm_dev, del_work);
+	bool force = READ_ONCE(dev->del_force);
+	u32 was = READ_ONCE(dev->state);
+	bool mapper;
+	u64 tid;
+
+	if (force)
+		make_dead(dev);
+	if (dev->disk_added) {
+		mutex_lock(&dev->disk->open_mutex);
+		if (!force && disk_openers(dev->disk)) {
+			mutex_unlock(&dev->disk->open_mutex);
+			undelete(dev, was, -EBUSY);
+			goto put;
+		}
+		dev->closing = true;
+		mutex_unlock(&dev->disk->open_mutex);
+	}
+	ubdm_dev_set_state(dev, UBDM_STATE_DYING);
+	/* The mapper finishes an image that nobody writes to any more. */
+	flush_workqueue(dev->wq);
+	flush_workqueue(dev->unbound_wq);
+	synchronize_srcu_expedited(&dev->srcu);
+
+	spin_lock_irq(&dev->ftab.lock);
+	mapper = dev->chan && dev->chan->started;
+	dev->want_shutdown = mapper;
+	spin_unlock_irq(&dev->ftab.lock);
+	if (mapper) {
+		ubdm_fetch_kick(dev);
+		if (force)
+			queue_remove(dev, FORCE_GRACE);
+	} else if (!force && ubdm_tlb_must_commit(&dev->tlb, &tid)) {
+		undelete(dev, UBDM_STATE_ORPHANED, -ENOTCONN);
+	} else {
+		queue_remove(dev, 0);
+	}
+put:
+	ubdm_dev_put(dev);
+}
+
+/**
+ * ubdm_dev_delete - begin to delete a device
+ * @dev: the device
+ * @force: whoever has it open gets errors
+ *
+ * Context: process; waits for nothing.
+ * Return: 0: begun, an event tells the end; -EBUSY.
+ */
+int ubdm_dev_delete(struct ubdm_dev *dev, bool force)
+{
+	if (!force && dev->disk_added && disk_openers(dev->disk))
+		return -EBUSY;
+	if (!force && READ_ONCE(dev->state) == UBDM_STATE_DYING)
+		return -EALREADY;
+	if (force)
+		WRITE_ONCE(dev->del_force, true);
+	ubdm_dev_get(dev);
+	if (!queue_work(ctl_wq, &dev->del_work))
+		ubdm_dev_put(dev);
+	return 0;
+}
+
+/**
+ * ubdm_dev_chan_gone - a channel has ended
+ * @dev: its device
+ * @chan: the channel
+ * @done: with STOP(DONE): the mapper has finished
+ * @error: what it says of that
+ *
+ * Context: process, from STOP or the last close.
+ */
+void ubdm_dev_chan_gone(struct ubdm_dev *dev, struct ubdm_chan *chan, bool done,
+			int error)
+{
+	bool ours;
+	u32 state;
+
+	mutex_lock(&dev->cmd_mutex);
+	spin_lock_irq(&dev->ftab.lock);
+	ours = dev->chan == chan && !chan->stopped;
+	chan->stopped = true;
+	ubdm_fetch_cancel_all(chan);
+	if (ours) {
+		dev->chan = NULL;
+		dev->mapper_pid = 0;
+		dev->orphaned_at = jiffies;
+		/* What it was told to sync may not have been. */
+		ubdm_backing_dirty_all(dev, true);
+	}
+	state = dev->state;
+	spin_unlock_irq(&dev->ftab.lock);
+	mutex_unlock(&dev->cmd_mutex);
+	if (!ours)
+		return;
+
+	switch (state) {
+	case UBDM_STATE_NEW:
+		queue_remove(dev, 0);
+		break;
+	case UBDM_STATE_DYING:
+		if (done)
+			dev->close_error = error;
+		if (done || READ_ONCE(dev->del_force))
+			queue_remove(dev, 0);
+		else
+			undelete(dev, UBDM_STATE_ORPHANED, -ENOTCONN);
+		break;
+	default:
+		ubdm_dev_set_state(dev, UBDM_STATE_ORPHANED);
+		ubdm_genl_event(dev, UBDM_EV_ORPHANED, 0);
+		if (dev->orphan_timeout)
+			ubdm_dev_watch(dev, HZ);
+	}
+}
+
+static void dev_free(struct kref *ref)
+{
+	struct ubdm_dev *dev = container_of(ref, struct ubdm_dev, ref);
+
+	if (dev->wq)
+		destroy_workqueue(dev->wq);
+	if (dev->unbound_wq)
+		destroy_workqueue(dev->unbound_wq);
+	if (dev->sync_wq)
+		destroy_workqueue(dev->sync_wq);
+	if (dev->has_tlb)
+		ubdm_tlb_destroy(&dev->tlb);
+	if (dev->has_srcu)
+		cleanup_srcu_struct(&dev->srcu);
+	bioset_exit(&dev->place_set);
+	bioset_exit(&dev->split_set);
+	mempool_exit(&dev->io_pool);
+	free_percpu(dev->cpuq);
+	free_percpu(dev->stats);
+	kvfree(dev->backing);
+	if (dev->owner)
+		put_cred(dev->owner);
+	kfree(dev->ident);
+	kfree(dev->format);
+	kvfree(dev);
+	module_put(THIS_MODULE);
+}
+
+/**
+ * ubdm_dev_put - drop a reference
+ * @dev: the device
+ *
+ * Context: process; not from one of the device's own workqueues.
+ */
+void ubdm_dev_put(struct ubdm_dev *dev)
+{
+	kref_put(&dev->ref, dev_free);
+}
+
+static int alloc_queues(struct ubdm_dev *dev)
+{
+	int cpu;
+
+	dev->wq = alloc_workqueue("%s", WQ_MEM_RECLAIM | WQ_HIGHPRI, 0, dev->name);
+	dev->unbound_wq = alloc_workqueue("%s-io", WQ_MEM_RECLAIM | WQ_UNBOUND, 256,
+					  dev->name);
+	dev->sync_wq = alloc_workqueue("%s-sync", WQ_MEM_RECLAIM | WQ_UNBOUND, 16,
+				       dev->name);
+	if (!dev->wq || !dev->unbound_wq || !dev->sync_wq)
+		return -ENOMEM;
+	for_each_possible_cpu(cpu) {
+		struct ubdm_cpuq *q = per_cpu_ptr(dev->cpuq, cpu);
+
+		init_llist_head(&q->list);
+		INIT_WORK(&q->work, ubdm_hit_file_batch);
+		q->dev = dev;
+	}
+	return 0;
+}
+
+static void init_fields(struct ubdm_dev *dev, const struct ubdm_dev_args *args)
+{
+	kref_init(&dev->ref);
+	mutex_init(&dev->cmd_mutex);
+	spin_lock_init(&dev->redrive_lock);
+	spin_lock_init(&dev->flush_lock);
+	bio_list_init(&dev->redrive);
+	bio_list_init(&dev->flush);
+	INIT_LIST_HEAD(&dev->places);
+	INIT_LIST_HEAD(&dev->placing);
+	INIT_LIST_HEAD(&dev->drain);
+	INIT_LIST_HEAD(&dev->draining);
+	INIT_LIST_HEAD(&dev->starting);
+	INIT_WORK(&dev->redrive_work, ubdm_redrive_work);
+	INIT_WORK(&dev->flush_work, ubdm_flush_work);
+	INIT_WORK(&dev->drain_work, ubdm_drain_work);
+	INIT_WORK(&dev->add_work, add_work);
+	INIT_WORK(&dev->scan_work, scan_work);
+	INIT_WORK(&dev->del_work, del_work);
+	INIT_DELAYED_WORK(&dev->remove_work, remove_work);
+	INIT_DELAYED_WORK(&dev->watch_work, watch_work);
+	ubdm_ftab_init(&dev->ftab, args->size);
+	dev->size = args->size;
+	dev->flags = args->flags;
+	dev->block_size = args->block_size;
+	dev->phys_block_size = args->phys_block_size;
+	dev->io_opt = args->io_opt;
+	dev->discard_gran = args->discard_gran;
+	dev->orphan_timeout = args->orphan_timeout;
+	dev->state = UBDM_STATE_NEW;
+}
+
+/* All that can fail.  What was made is undone by dev_free(). */
+static int alloc_parts(struct ubdm_dev *dev, const struct ubdm_dev_args *args)
+{
+	int ret;
+
+	ret = init_srcu_struct(&dev->srcu);
+	if (ret)
+		return ret;
+	dev->has_srcu = true;
+	ret = ubdm_tlb_init(&dev->tlb, args->max_extents ?: DEFAULT_MAX_EXTENTS);
+	if (ret)
+		return ret;
+	dev->has_tlb = true;
+	dev->backing = kvcalloc(UBDM_MAX_BACKINGS, sizeof(*dev->backing), GFP_KERNEL);
+	dev->stats = alloc_percpu(struct ubdm_stats);
+	dev->cpuq = alloc_percpu(struct ubdm_cpuq);
+	if (!dev->backing || !dev->stats || !dev->cpuq)
+		return -ENOMEM;
+	ret = mempool_init_slab_pool(&dev->io_pool, IO_POOL_MIN, io_cache);
+	if (!ret)
+		ret = bioset_init(&dev->split_set, BIO_POOL_MIN, 0, 0);
+	if (!ret)
+		ret = bioset_init(&dev->place_set, BIO_POOL_MIN, 0, 0);
+	return ret ?: alloc_queues(dev);
+}
+
+/**
+ * ubdm_dev_create - make a device on a channel
+ * @chan: not bound yet
+ * @args: checked; its strings are taken over on success
+ *
+ * Context: process.
+ * Return: its index, -EBUSY (the channel is bound), -EEXIST (the index is
+ * taken), -ENOMEM.
+ */
+int ubdm_dev_create(struct ubdm_chan *chan, struct ubdm_dev_args *args)
+{
+	struct ubdm_dev *dev;
+	int ret;
+
+	dev = kvzalloc(sizeof(*dev), GFP_KERNEL);
+	if (!dev)
+		return -ENOMEM;
+	__module_get(THIS_MODULE);
+	init_fields(dev, args);
+
+	mutex_lock(&ubdm_ctl_mutex);
+	if (chan->dev) {
+		ret = -EBUSY;
+		goto unlock;
+	}
+	ret = args->index < 0 ?
+		idr_alloc(&devices, NULL, 0, 0, GFP_KERNEL) :
+		idr_alloc(&devices, NULL, args->index, args->index + 1, GFP_KERNEL);
+	if (ret < 0) {
+		ret = ret == -ENOSPC ? -EEXIST : ret;
+		goto unlock;
+	}
+	dev->index = ret;
+	snprintf(dev->name, sizeof(dev->name), "ubdmap%d", dev->index);
+	ret = alloc_parts(dev, args);
+	if (ret) {
+		idr_remove(&devices, dev->index);
+		goto unlock;
+	}
+	dev->owner = get_cred(chan->cred);
+	if (!ns_capable_noaudit(&init_user_ns, CAP_SYS_ADMIN))
+		dev->flags |= UBDM_DEV_F_UNPRIVILEGED;
+	dev->ident = args->ident;
+	dev->format = args->format;
+	dev->mapper_pid = task_tgid_nr(current);
+	dev->chan = chan;
+	dev->epoch = 1;
+	dev->ftab.epoch = 1;
+	ubdm_dev_get(dev);
+	smp_store_release(&chan->dev, dev);
+	idr_replace(&devices, dev, dev->index);
+	mutex_unlock(&ubdm_ctl_mutex);
+	ubdm_genl_event(dev, UBDM_EV_CREATED, 0);
+	return dev->index;
+unlock:
+	mutex_unlock(&ubdm_ctl_mutex);
+	ubdm_dev_put(dev);
+	return ret;
+}
+
+/**
+ * ubdm_dev_attach - give an orphaned device a new mapper
+ * @chan: not bound yet
+ * @dev: the device
+ *
+ * Faults are delivered again after START.
+ *
+ * Context: process.
+ * Return: 0, -EBUSY (a mapper is there, or the channel is bound).
+ */
+int ubdm_dev_attach(struct ubdm_chan *chan, struct ubdm_dev *dev)
+{
+	int ret = 0;
+
+	mutex_lock(&ubdm_ctl_mutex);
+	mutex_lock(&dev->cmd_mutex);
+	if (chan->dev || dev->removing || dev->state != UBDM_STATE_ORPHANED) {
+		ret = -EBUSY;
+		goto unlock;
+	}
+	spin_lock_irq(&dev->ftab.lock);
+	if (dev->chan) {
+		ret = -EBUSY;
+	} else {
+		dev->epoch++;
+		ubdm_ftab_requeue(&dev->ftab, dev->epoch, dev->tlb.max_tid);
+		dev->mapper_pid = task_tgid_nr(current);
+		dev->chan = chan;
+	}
+	spin_unlock_irq(&dev->ftab.lock);
+	if (!ret) {
+		ubdm_dev_get(dev);
+		smp_store_release(&chan->dev, dev);
+	}
+unlock:
+	mutex_unlock(&dev->cmd_mutex);
+	mutex_unlock(&ubdm_ctl_mutex);
+	if (!ret)
+		ubdm_genl_event(dev, UBDM_EV_ATTACHED, 0);
+	return ret;
+}
+
+/**
+ * ubdm_dev_find_from - the device with the lowest index from @index on
+ * @index: where to begin
+ *
+ * Context: process.
+ * Return: with a reference, or NULL.
+ */
+struct ubdm_dev *ubdm_dev_find_from(int index)
+{
+	struct ubdm_dev *dev;
+
+	mutex_lock(&ubdm_ctl_mutex);
+	dev = idr_get_next(&devices, &index);
+	if (dev)
+		ubdm_dev_get(dev);
+	mutex_unlock(&ubdm_ctl_mutex);
+	return dev;
+}
+
+/**
+ * ubdm_dev_find - the device with this index
+ * @index: N of ubdmapN
+ *
+ * Context: process.
+ * Return: with a reference, or NULL.
+ */
+struct ubdm_dev *ubdm_dev_find(int index)
+{
+	struct ubdm_dev *dev;
+
+	mutex_lock(&ubdm_ctl_mutex);
+	dev = idr_find(&devices, index);
+	if (dev)
+		ubdm_dev_get(dev);
+	mutex_unlock(&ubdm_ctl_mutex);
+	return dev;
+}
+
+/**
+ * ubdm_dev_may_control - is the caller the owner, or administrator?
+ * @dev: the device
+ * @admin: the caller's request carries CAP_SYS_ADMIN
+ */
+bool ubdm_dev_may_control(struct ubdm_dev *dev, bool admin)
+{
+	return admin || uid_eq(current_euid(), dev->owner->euid);
+}
+
+/**
+ * ubdm_dev_init - set up what all devices share
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int ubdm_dev_init(void)
+{
+	io_cache = KMEM_CACHE(ubdm_io, 0);
+	if (!io_cache)
+		return -ENOMEM;
+	ctl_wq = alloc_workqueue("ubdmap-ctl", WQ_UNBOUND, 0);
+	if (!ctl_wq) {
+		kmem_cache_destroy(io_cache);
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+/**
+ * ubdm_dev_exit - undo ubdm_dev_init(); no device exists
+ */
+void ubdm_dev_exit(void)
+{
+	destroy_workqueue(ctl_wq);
+	kmem_cache_destroy(io_cache);
+	idr_destroy(&devices);
+	rcu_barrier();
+}
