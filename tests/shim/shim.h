@@ -49,6 +49,8 @@ typedef unsigned int gfp_t;
 	({ __auto_type a_ = (a); __auto_type b_ = (b); a_ < b_ ? a_ : b_; })
 #define max(a, b) \
 	({ __auto_type a_ = (a); __auto_type b_ = (b); a_ > b_ ? a_ : b_; })
+#define swap(a, b) \
+	do { __auto_type a_ = (a); (a) = (b); (b) = a_; } while (0)
 #define min_t(t, a, b)	min((t)(a), (t)(b))
 #define max_t(t, a, b)	max((t)(a), (t)(b))
 
@@ -324,6 +326,14 @@ static inline void bio_list_add(struct bio_list *l, struct bio *b)
 	l->tail = b;
 }
 
+static inline void bio_list_add_head(struct bio_list *l, struct bio *b)
+{
+	b->bi_next = l->head;
+	l->head = b;
+	if (!l->tail)
+		l->tail = b;
+}
+
 static inline struct bio *bio_list_pop(struct bio_list *l)
 {
 	struct bio *b = l->head;
@@ -346,12 +356,6 @@ static inline void bio_list_merge(struct bio_list *l, struct bio_list *more)
 	else
 		l->head = more->head;
 	l->tail = more->tail;
-}
-
-static inline void bio_list_merge_init(struct bio_list *l, struct bio_list *more)
-{
-	bio_list_merge(l, more);
-	bio_list_init(more);
 }
 
 /* -- time ---------------------------------------------------------------- */
