@@ -127,7 +127,8 @@ int ubdm_backing_add(struct ubdm_dev *dev, const struct ubdm_backing_add *arg)
 		kfree(b);
 		return ret;
 	}
-	smp_store_release(&dev->backing[i], b);
+	/* Extents that name it come after it: the tree's publish orders them. */
+	WRITE_ONCE(dev->backing[i], b);
 	return i;
 einval:
 	kfree(b);

@@ -134,7 +134,7 @@ static void drive(struct ubdm_dev *dev, struct bio *bio, bool may_inline)
 		return;
 	}
 
-	idx = srcu_down_read(&dev->srcu);
+	idx = ubdm_io_enter(dev);
 	rcu_read_lock();
 	if (write)
 		ubdm_tlb_lookup_write(&dev->tlb, sector, &hit);
@@ -143,7 +143,7 @@ static void drive(struct ubdm_dev *dev, struct bio *bio, bool may_inline)
 	rcu_read_unlock();
 
 	if (!permitted(&hit, write)) {
-		srcu_up_read(&dev->srcu, idx);
+		ubdm_io_leave(dev, idx);
 		park(dev, bio, write ? UBDM_FAULT_WRITE : UBDM_FAULT_READ);
 		return;
 	}
@@ -151,7 +151,7 @@ static void drive(struct ubdm_dev *dev, struct bio *bio, bool may_inline)
 		may_inline = false;
 	bio = cut(dev, bio, hit.len - (sector - hit.lba));
 	if (!bio) {
-		srcu_up_read(&dev->srcu, idx);
+		ubdm_io_leave(dev, idx);
 		return;
 	}
 	ubdm_bio_disown(bio);
@@ -169,7 +169,7 @@ static void drive(struct ubdm_dev *dev, struct bio *bio, bool may_inline)
 			 idx, may_inline);
 		return;
 	}
-	srcu_up_read(&dev->srcu, idx);
+	ubdm_io_leave(dev, idx);
 	if (hit.type == UBDM_EXT_ZERO) {
 		ubdm_count(dev, UBDM_S_ZERO_FILLS);
 		ubdm_count_add(dev, UBDM_S_READ_SECTORS, bio_sectors(bio));

@@ -34,6 +34,7 @@ union body {
 	struct ubdm_backing_ref ref;
 	struct ubdm_dump dump;
 };
+
 static_assert(sizeof(union body) == UBDM_CMD_BODY);
 
 /* ret > 0: something was superseded, the command ends when that has drained. */
@@ -198,6 +199,7 @@ static int chan_uring_cmd(struct io_uring_cmd *cmd, unsigned int issue_flags)
 	union body body;
 	unsigned int i;
 
+	/* Pairs with the release in create and attach: the device is whole. */
 	c.dev = smp_load_acquire(&c.chan->dev);
 	if (unlikely(issue_flags & IO_URING_F_CANCEL)) {
 		ubdm_wait_cancel(c.dev, cmd, issue_flags);

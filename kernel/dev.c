@@ -642,6 +642,7 @@ int ubdm_dev_create(struct ubdm_chan *chan, struct ubdm_dev_args *args)
 	dev->epoch = 1;
 	dev->ftab.epoch = 1;
 	ubdm_dev_get(dev);
+	/* Pairs with the acquire in chan_uring_cmd(). */
 	smp_store_release(&chan->dev, dev);
 	idr_replace(&devices, dev, dev->index);
 	mutex_unlock(&ubdm_ctl_mutex);
@@ -685,6 +686,7 @@ int ubdm_dev_attach(struct ubdm_chan *chan, struct ubdm_dev *dev)
 	spin_unlock_irq(&dev->ftab.lock);
 	if (!ret) {
 		ubdm_dev_get(dev);
+		/* Pairs with the acquire in chan_uring_cmd(). */
 		smp_store_release(&chan->dev, dev);
 	}
 unlock:

@@ -141,6 +141,25 @@ void ubdm_dev_put(struct ubdm_dev *dev);
 int ubdm_dev_init(void);
 void ubdm_dev_exit(void);
 
+/*
+ * I/O is between these two from before its lookup until its completion, in
+ * whatever context that is; who drains waits for it.  The annotations tell
+ * sparse that they do not pair within a function.
+ */
+static inline int ubdm_io_enter(struct ubdm_dev *dev)
+{
+	int idx = srcu_down_read(&dev->srcu);
+
+	__release(&dev->srcu);
+	return idx;
+}
+
+static inline void ubdm_io_leave(struct ubdm_dev *dev, int idx)
+{
+	__acquire(&dev->srcu);
+	srcu_up_read(&dev->srcu, idx);
+}
+
 static inline struct ubdm_dev *ubdm_dev_get(struct ubdm_dev *dev)
 {
 	kref_get(&dev->ref);

@@ -111,7 +111,7 @@ void ubdm_flush_work(struct work_struct *work)
 		return;
 
 	/* The backings stay as long as we are inside. */
-	idx = srcu_down_read(&dev->srcu);
+	idx = ubdm_io_enter(dev);
 	for (i = 0; i < UBDM_MAX_BACKINGS; i++) {
 		b = READ_ONCE(dev->backing[i]);
 		if (!b)
@@ -120,7 +120,7 @@ void ubdm_flush_work(struct work_struct *work)
 		if (err && !ret)
 			ret = err;
 	}
-	srcu_up_read(&dev->srcu, idx);
+	ubdm_io_leave(dev, idx);
 	if (ret && !READ_ONCE(dev->failed)) {
 		pr_err("%s: a backing could not be synced (%d): writes and flushes fail until the device is deleted and added again\n",
 		       dev->disk->disk_name, ret);

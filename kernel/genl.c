@@ -174,7 +174,8 @@ static int get_args(struct genl_info *info, struct ubdm_dev_args *a)
 		return -EINVAL;
 	}
 	if (a->phys_block_size > BLOCK_MAX || a->io_opt > BLOCK_MAX ||
-	    a->discard_gran > BLOCK_MAX || !is_power_of_2(a->block_size) || !is_power_of_2(a->phys_block_size) ||
+	    a->discard_gran > BLOCK_MAX || !is_power_of_2(a->block_size) ||
+	    !is_power_of_2(a->phys_block_size) ||
 	    a->phys_block_size < a->block_size ||
 	    a->io_opt & (a->block_size - 1) ||
 	    (a->discard_gran && (!is_power_of_2(a->discard_gran) ||

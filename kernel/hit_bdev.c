@@ -25,7 +25,7 @@ static void end_io(struct bio *bio)
 	bdev_end_io_acct(io->bdev, bio_op(bio), io->sectors, io->start);
 	if (write)
 		ubdm_backing_wrote(io->backing);
-	srcu_up_read(&dev->srcu, io->srcu_idx);
+	ubdm_io_leave(dev, io->srcu_idx);
 	mempool_free(io, &dev->io_pool);
 
 	if (unlikely(bio->bi_status)) {
@@ -56,7 +56,7 @@ void ubdm_hit_bdev(struct ubdm_dev *dev, struct bio *bio, struct ubdm_backing *b
 
 	io = mempool_alloc(&dev->io_pool, nowait ? GFP_NOWAIT : GFP_NOIO);
 	if (unlikely(!io)) {
-		srcu_up_read(&dev->srcu, srcu_idx);
+		ubdm_io_leave(dev, srcu_idx);
 		bio_wouldblock_error(bio);
 		return;
 	}

@@ -40,7 +40,7 @@ static void finish(struct ubdm_io *io)
 	bdev_end_io_acct(bio->bi_bdev, bio_op(bio), io->sectors, io->start);
 	if (write)
 		ubdm_backing_wrote(io->backing);
-	srcu_up_read(&dev->srcu, io->srcu_idx);
+	ubdm_io_leave(dev, io->srcu_idx);
 	mempool_free(io, &dev->io_pool);
 
 	if (unlikely(status)) {
@@ -296,7 +296,7 @@ void ubdm_hit_file(struct ubdm_dev *dev, struct bio *bio, struct ubdm_backing *b
 
 	io = mempool_alloc(&dev->io_pool, nowait ? GFP_NOWAIT : GFP_NOIO);
 	if (unlikely(!io)) {
-		srcu_up_read(&dev->srcu, srcu_idx);
+		ubdm_io_leave(dev, srcu_idx);
 		bio_wouldblock_error(bio);
 		return;
 	}

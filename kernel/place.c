@@ -122,7 +122,7 @@ static void write_piece(struct place *p, const struct ubdm_extent *e)
 	piece->bi_private = p;
 	piece->bi_end_io = piece_end_io;
 	atomic_inc(&p->pieces);
-	idx = srcu_down_read(&dev->srcu);
+	idx = ubdm_io_enter(dev);
 	ubdm_hit(dev, piece, READ_ONCE(dev->backing[e->backing]), e->off, 0, idx,
 		 false);
 }
