@@ -47,8 +47,9 @@ static int restrict_ring(struct io_uring *uring)
 		},
 	};
 
-	return io_uring_register_restrictions(uring, res,
-					      sizeof(res) / sizeof(res[0]));
+	/* liburing 2.3 declares the call for this and does not export it. */
+	return io_uring_register(uring->ring_fd, IORING_REGISTER_RESTRICTIONS,
+				 res, sizeof(res) / sizeof(res[0]));
 }
 
 static int set_up(struct ubdm_ring *ring, int channel)
@@ -71,7 +72,8 @@ static int set_up(struct ubdm_ring *ring, int channel)
 	if (!ret)
 		ret = restrict_ring(ring->uring);
 	if (!ret)
-		ret = io_uring_enable_rings(ring->uring);
+		ret = io_uring_register(ring->uring->ring_fd,
+					IORING_REGISTER_ENABLE_RINGS, NULL, 0);
 	if (ret)
 		io_uring_queue_exit(ring->uring);
 	return ret;

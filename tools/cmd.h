@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * cmd.h - what the subcommands of ubdmap share.
+ */
+#ifndef UBDMAP_CMD_H
+#define UBDMAP_CMD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "libubdmap.h"
+
+#define UBDMAP_VERSION	"0.1"
+
+/* Exit status; documented in ubdmap(8). */
+enum {
+	EXIT_OK = 0,
+	EXIT_FAIL = 1,		/* anything without a number of its own */
+	EXIT_USAGE = 2,		/* wrong option or argument */
+	EXIT_NOENT = 3,		/* no such device or file */
+	EXIT_BUSY = 4,		/* device or image in use */
+	EXIT_DRIVER = 5,	/* driver not loaded, or another version */
+	EXIT_PERM = 6,		/* no permission */
+};
+
+/**
+ * struct command - one subcommand
+ * @name: what the user types
+ * @args: its arguments, for the usage line
+ * @summary: half a line; NULL: not for people, not listed
+ * @help: its options
+ * @run: argv[0] is @name; returns the exit status
+ */
+struct command {
+	const char *name;
+	const char *args;
+	const char *summary;
+	const char *help;
+	int (*run)(int argc, char **argv);
+};
+
+extern const struct command cmd_add, cmd_del, cmd_list, cmd_stat, cmd_map,
+	cmd_attach, cmd_mapper;
+
+/* say.c: messages */
+void warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+int fail(int status, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+int usage_error(const struct command *cmd, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+int show_help(const struct command *cmd);
+int exit_status_of(int error);
+
+/* size.c: sizes as people write them */
+int parse_size(const char *text, uint64_t *bytes);
+const char *format_size(uint64_t bytes, char buf[16]);
+
+/* driver.c: reaching the driver, or saying why not */
+int driver_channel(int *fd);
+int driver_ctl(struct ubdm_ctl **ctl);
+const char *driver_missing(void);
+
+/* device.c: devices by name, and who uses them */
+int device_index(const char *name, uint32_t *index);
+void device_path(uint32_t index, char buf[32]);
+bool device_node_ready(uint32_t index);
+bool device_users(uint32_t index, char *buf, int size);
+int device_get(struct ubdm_ctl *ctl, const char *name, struct ubdm_device *dev);
+const char *device_state(const struct ubdm_device *dev);
+
+/* launch.c: a mapper in the background */
+int launch_mapper(int argc, char **argv, uint32_t *index);
+
+struct json_object;
+/* json.c */
+int print_json(struct json_object *obj);
+
+#endif /* UBDMAP_CMD_H */

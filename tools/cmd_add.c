@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * cmd_add.c - ubdmap add, ubdmap attach.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "options.h"
+
+static int tell_device(int status, uint32_t index)
+{
+	char path[32];
+
+	if (status)
+		return status;
+	device_path(index, path);
+	puts(path);
+	return fflush(stdout) ? EXIT_FAIL : EXIT_OK;
+}
+
+static int run_add(int argc, char **argv)
+{
+	struct serve_options o;
+	uint32_t index = 0;
+	int ret, fd;
+
+	ret = parse_serve(&cmd_add, argc, argv, false, &o);
+	if (ret)
+		return ret == OPTIONS_HELP_DONE ? EXIT_OK : ret;
+
+	/* What needs no mapper to be found out. */
+	if (access(o.image, F_OK))
+		return fail(exit_status_of(-errno), "%s: %s", o.image,
+			    strerror(errno));
+	ret = driver_channel(&fd);
+	if (ret)
+		return ret;
+	close(fd);
+	ret = launch_mapper(argc - 1, argv + 1, &index);
+	return tell_device(ret, index);
+}
+
+const struct command cmd_add = {
+	.name = "add",
+	.args = "[OPTION]... IMAGE",
+	.summary = "make a block device of IMAGE and print its name",
+	.help =
+"Serves IMAGE as a block device and prints its name, /dev/ubdmapN, as soon as it\n"
+"can be used. A mapper stays in the background until the device is deleted.\n"
+"\n"
+"  -r, --read-only         write nothing\n"
+"  -f, --format FORMAT     raw or qcow2; by default as the name says: .qcow2,\n"
+"                          .raw, .img, or a block device (raw)\n"
+"  -b, --sector-size SIZE  logical sector of the device, 512 to 4096 bytes;\n"
+"                          by default the smallest that is possible\n"
+"  -P, --partscan          look for partitions, /dev/ubdmapNp1 and so on\n"
+"      --cache-size SIZE   bound of the memory for decompressed data (64M)\n"
+"  -h, --help              this\n",
+	.run = run_add,
+};
+
+static int run_attach(int argc, char **argv)
+{
+	static const struct option longopts[] = {
+		{ "help", no_argument, NULL, 'h' },
+		{ }
+	};
+	char *args[2] = { "--attach" };
+	uint32_t index = 0;
+	int c;
+
+	opterr = 0;
+	optind = 1;
+	while ((c = getopt_long(argc, argv, "h", longopts, NULL)) >= 0) {
+		if (c != 'h')
+			return usage_error(&cmd_attach, "%s: no such option",
+					   argv[optind - 1]);
+		return show_help(&cmd_attach);
+	}
+	if (optind + 1 != argc)
+		return usage_error(&cmd_attach, "which device?");
+	args[1] = argv[optind];
+	return tell_device(launch_mapper(2, args, &index), index);
+}
+
+const struct command cmd_attach = {
+	.name = "attach",
+	.args = "DEV",
+	.summary = "start a mapper for a device that lost its own",
+	.help =
+"Starts a new mapper for an orphaned device. It links into the image what the\n"
+"old one had not written there yet, and takes the waiting requests.\n"
+"\n"
+"  -h, --help              this\n",
+	.run = run_attach,
+};

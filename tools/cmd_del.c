@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * cmd_del.c - ubdmap del: flush, close the image, remove the device.
+ *
+ * The driver only queues the deletion; the mapper then finishes the image.  We
+ * wait for both: when this returns the device is gone and the image is free
+ * for others.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cmd.h"
+
+#define POLL_MS		20
+#define RETRY_MS	3000	/* udev and the like look at a device and go */
+#define EXIT_WAIT_MS	30000	/* for the mapper's process, once the device is gone */
+
+struct del {
+	struct ubdm_ctl *ctl, *events;
+	struct ubdm_device dev;
+	char path[32];
+	bool force;
+	int pidfd;
+};
+
+static int64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000LL + t.tv_nsec / 1000000;
+}
+
+static void pause_ms(int ms)
+{
+	poll(NULL, 0, ms);
+}
+
+static bool is_gone(int ret)
+{
+	return ret == -ENODEV || ret == -ENOENT || ret == -ENXIO;
+}
+
+static int say_busy(const struct del *d)
+{
+	char users[1024];
+
+	device_users(d->dev.index, users, sizeof(users));
+	return fail(EXIT_BUSY, "%s: in use%s%s; end that first, or use --force and lose what is not written",
+		    d->path, users[0] ? ": " : "", users);
+}
+
+/* Returns an exit status. */
+static int request(struct del *d)
+{
+	int64_t give_up = now_ms() + RETRY_MS;
+	char users[256];
+	int ret;
+
+	for (;;) {
+		ret = ubdm_ctl_delete(d->ctl, d->dev.index, d->force);
+		if (ret != -EBUSY || now_ms() > give_up ||
+		    device_users(d->dev.index, users, sizeof(users)))
+			break;
+		pause_ms(POLL_MS);
+	}
+	if (!ret || is_gone(ret))
+		return EXIT_OK;
+	if (ret == -EBUSY)
+		return say_busy(d);
+	if (ret == -EPERM || ret == -EACCES)
+		return fail(EXIT_PERM, "%s: not yours to delete; run as root",
+			    d->path);
+	return fail(exit_status_of(ret), "%s: %s", d->path,
+		    ubdm_ctl_reason(d->ctl)[0] ? ubdm_ctl_reason(d->ctl) :
+		    strerror(-ret));
+}
+
+static void progress(const struct del *d, int64_t since, bool *shown)
+{
+	if (now_ms() - since < 1000 || !isatty(STDERR_FILENO))
+		return;
+	fprintf(stderr, "\r%s: closing the image, %llds ", d->path,
+		(long long)(now_ms() - since) / 1000);
+	*shown = true;
+}
+
+/* The error with which our device was deleted, if an event told. */
+static int result_of(struct del *d)
+{
+	struct ubdm_event_info ev;
+	int error = 0;
+
+	while (d->events && ubdm_ctl_event(d->events, &ev) > 0)
+		if (ev.event == UBDM_EV_DELETED && ev.index == d->dev.index)
+			error = ev.error;
+	return error;
+}
+
+static int wait_device(struct del *d)
+{
+	int64_t since = now_ms();
+	struct ubdm_device dev;
+	bool shown = false;
+	int ret, error = 0;
+
+	while (!(ret = ubdm_ctl_get(d->ctl, d->dev.index, &dev))) {
+		if (dev.state != UBDM_STATE_DYING && now_ms() - since > 1000) {
+			ret = dev.error ? dev.error : -EBUSY;
+			break;
+		}
+		error = dev.error;
+		progress(d, since, &shown);
+		pause_ms(POLL_MS);
+	}
+	if (shown)
+		fputs("\r\033[K", stderr);
+	if (ret == -EBUSY)
+		return say_busy(d);
+	if (!is_gone(ret))
+		return fail(exit_status_of(ret), "%s: not deleted: %s", d->path,
+			    strerror(-ret));
+	if (!error)
+		error = result_of(d);
+	if (error)
+		return fail(EXIT_FAIL, "%s: deleted, but its image %s was not closed cleanly (%s); check it: qemu-img check",
+			    d->path, d->dev.ident, strerror(-error));
+	return EXIT_OK;
+}
+
+static void wait_mapper(struct del *d)
+{
+	struct pollfd p = { .fd = d->pidfd, .events = POLLIN };
+
+	if (d->pidfd >= 0)
+		poll(&p, 1, EXIT_WAIT_MS);
+}
+
+/* Nobody else could finish the image. */
+static int adopt_orphan(struct del *d)
+{
+	char *args[] = { "--attach", d->path };
+	uint32_t index;
+	int status;
+
+	status = launch_mapper(2, args, &index);
+	if (!status)
+		return ubdm_ctl_get(d->ctl, d->dev.index, &d->dev) ?
+		       EXIT_NOENT : EXIT_OK;
+	if (d->force)
+		warn("%s: deleted without a mapper; check the image: qemu-img check %s",
+		     d->path, d->dev.ident);
+	else
+		warn("%s: its mapper is gone and no new one could start; --force deletes it and loses what is not in the image",
+		     d->path);
+	return d->force ? EXIT_OK : status;
+}
+
+static int del(struct del *d, const char *name)
+{
+	int status = device_get(d->ctl, name, &d->dev);
+
+	if (status)
+		return status;
+	device_path(d->dev.index, d->path);
+	if (d->dev.state == UBDM_STATE_ORPHANED)
+		status = adopt_orphan(d);
+	if (status)
+		return status;
+
+	if (d->dev.mapper_pid)
+		d->pidfd = syscall(SYS_pidfd_open, d->dev.mapper_pid, 0);
+	if (!ubdm_ctl_open(&d->events) && ubdm_ctl_subscribe(d->events)) {
+		ubdm_ctl_close(d->events);
+		d->events = NULL;
+	}
+	status = request(d);
+	if (status)
+		return status;
+	status = wait_device(d);
+	if (status != EXIT_BUSY)
+		wait_mapper(d);
+	return status;
+}
+
+static int run_del(int argc, char **argv)
+{
+	static const struct option longopts[] = {
+		{ "force", no_argument, NULL, 'f' },
+		{ "help", no_argument, NULL, 'h' },
+		{ }
+	};
+	struct del d = { .pidfd = -1 };
+	int c, status;
+
+	opterr = 0;
+	optind = 1;
+	while ((c = getopt_long(argc, argv, "h", longopts, NULL)) >= 0) {
+		if (c == 'f')
+			d.force = true;
+		else if (c == 'h')
+			return show_help(&cmd_del);
+		else
+			return usage_error(&cmd_del, "%s: no such option",
+					   argv[optind - 1]);
+	}
+	if (optind + 1 != argc)
+		return usage_error(&cmd_del, "which device?");
+
+	status = driver_ctl(&d.ctl);
+	if (status)
+		return status;
+	status = del(&d, argv[optind]);
+	if (d.pidfd >= 0)
+		close(d.pidfd);
+	ubdm_ctl_close(d.events);
+	ubdm_ctl_close(d.ctl);
+	return status;
+}
+
+const struct command cmd_del = {
+	.name = "del",
+	.args = "[--force] DEV",
+	.summary = "flush, close the image, remove the device",
+	.help =
+"Deletes the device and waits until its image is complete and free. Refuses\n"
+"while the device is open, mounted, or otherwise used.\n"
+"\n"
+"      --force             delete it though it is in use: requests fail from\n"
+"                          then on, what was not flushed is lost\n"
+"  -h, --help              this\n",
+	.run = run_del,
+};

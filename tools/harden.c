@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * harden.c - a process that memory reclaim may have to wait for.
+ *
+ * Each step is as far as permitted: a mapper without privileges works too, but
+ * must not serve swap or a file system under memory pressure.
+ */
+#include <fcntl.h>
+#include <malloc.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <linux/capability.h>
+#include <linux/prctl.h>
+
+#include "harden.h"
+
+#ifndef PR_SET_IO_FLUSHER
+#define PR_SET_IO_FLUSHER 57
+#endif
+
+static bool have_cap(unsigned int cap)
+{
+	struct __user_cap_header_struct h = {
+		.version = _LINUX_CAPABILITY_VERSION_3,
+	};
+	struct __user_cap_data_struct d[2] = { };
+
+	if (syscall(SYS_capget, &h, d))
+		return false;
+	return d[cap / 32].effective & (1U << (cap % 32));
+}
+
+/* With a limit on locked memory every later malloc() could fail. */
+static void lock_memory(void)
+{
+	struct rlimit r;
+
+	if (!have_cap(CAP_IPC_LOCK) &&
+	    (getrlimit(RLIMIT_MEMLOCK, &r) || r.rlim_cur != RLIM_INFINITY))
+		return;
+	mlockall(MCL_CURRENT | MCL_FUTURE);
+}
+
+static void spare_from_oom(void)
+{
+	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return;
+	if (write(fd, "-1000", 5) < 0) {
+		/* Not permitted: as before then. */
+	}
+	close(fd);
+}
+
+void harden_process(void)
+{
+	mallopt(M_ARENA_MAX, 2);
+	mallopt(M_TRIM_THRESHOLD, 64 << 20);
+	prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
+	spare_from_oom();
+	lock_memory();
+}

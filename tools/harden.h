@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * harden.h - a process that memory reclaim may have to wait for.
+ */
+#ifndef UBDMAP_HARDEN_H
+#define UBDMAP_HARDEN_H
+
+#include <stdbool.h>
+
+/**
+ * harden_process - io-flusher, locked in memory, spared by the OOM killer
+ *
+ * Before the first thread is made: they inherit it.
+ */
+void harden_process(void);
+
+#endif /* UBDMAP_HARDEN_H */

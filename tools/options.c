@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * options.c - how to serve; see options.h.
+ */
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "options.h"
+
+enum {
+	OPT_CACHE = 256,
+	OPT_ATTACH,
+	OPT_FOREGROUND,
+	OPT_READY_FD,
+};
+
+static const struct option longopts[] = {
+	{ "read-only", no_argument, NULL, 'r' },
+	{ "format", required_argument, NULL, 'f' },
+	{ "sector-size", required_argument, NULL, 'b' },
+	{ "partscan", no_argument, NULL, 'P' },
+	{ "cache-size", required_argument, NULL, OPT_CACHE },
+	{ "help", no_argument, NULL, 'h' },
+	{ "attach", required_argument, NULL, OPT_ATTACH },
+	{ "foreground", no_argument, NULL, OPT_FOREGROUND },
+	{ "ready-fd", required_argument, NULL, OPT_READY_FD },
+	{ }
+};
+
+static int take_block_size(const struct command *cmd, struct serve_options *o)
+{
+	uint64_t v;
+
+	if (parse_size(optarg, &v) || v < 512 || v > 4096 || (v & (v - 1)))
+		return usage_error(cmd, "-b %s: a sector has 512, 1024, 2048 or 4096 bytes",
+				   optarg);
+	o->block_size = v;
+	return EXIT_OK;
+}
+
+static int take_cache(const struct command *cmd, struct serve_options *o)
+{
+	if (parse_size(optarg, &o->cache_bytes) || !o->cache_bytes)
+		return usage_error(cmd, "--cache-size %s: not a size such as 64M",
+				   optarg);
+	return EXIT_OK;
+}
+
+static int take_format(const struct command *cmd, struct serve_options *o)
+{
+	if (strcmp(optarg, "raw") && strcmp(optarg, "qcow2"))
+		return usage_error(cmd, "-f %s: the formats are raw and qcow2",
+				   optarg);
+	o->format = optarg;
+	return EXIT_OK;
+}
+
+static int take(const struct command *cmd, int c, struct serve_options *o)
+{
+	switch (c) {
+	case 'r':
+		o->read_only = true;
+		return EXIT_OK;
+	case 'f':
+		return take_format(cmd, o);
+	case 'b':
+		return take_block_size(cmd, o);
+	case 'P':
+		o->partscan = true;
+		return EXIT_OK;
+	case OPT_CACHE:
+		return take_cache(cmd, o);
+	case OPT_ATTACH:
+		o->attach = optarg;
+		return EXIT_OK;
+	case OPT_FOREGROUND:
+		o->foreground = true;
+		return EXIT_OK;
+	case OPT_READY_FD:
+		o->ready_fd = atoi(optarg);
+		return EXIT_OK;
+	case 'h':
+		show_help(cmd);
+		return OPTIONS_HELP_DONE;
+	default:
+		return -2;
+	}
+}
+
+int parse_serve(const struct command *cmd, int argc, char **argv, bool internal,
+		struct serve_options *o)
+{
+	int c, ret;
+
+	*o = (struct serve_options){ .ready_fd = -1 };
+	opterr = 0;
+	optind = 1;
+	while ((c = getopt_long(argc, argv, "rf:b:Ph", longopts, NULL)) >= 0) {
+		ret = c >= OPT_ATTACH && !internal ? -2 : take(cmd, c, o);
+		if (ret == -2)
+			return usage_error(cmd, "%s: no such option, or its argument is missing",
+					   argv[optind - 1]);
+		if (ret)
+			return ret;
+	}
+	if (o->attach && optind == argc)
+		return EXIT_OK;
+	if (o->attach || optind + 1 != argc)
+		return usage_error(cmd, optind < argc ?
+				   "one image at a time" :
+				   "which image?");
+	o->image = argv[optind];
+	return EXIT_OK;
+}

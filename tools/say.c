@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * say.c - messages: one line each, what is wrong and what to do.
+ */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "cmd.h"
+
+static void say(const char *fmt, va_list ap)
+{
+	fputs("ubdmap: ", stderr);
+	vfprintf(stderr, fmt, ap);
+	fputc('\n', stderr);
+}
+
+void warn(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	say(fmt, ap);
+	va_end(ap);
+}
+
+/* Says it and returns @status, for the exit. */
+int fail(int status, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	say(fmt, ap);
+	va_end(ap);
+	return status;
+}
+
+/* Says it, with where to read on. */
+int usage_error(const struct command *cmd, const char *fmt, ...)
+{
+	char msg[256];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(msg, sizeof(msg), fmt, ap);
+	va_end(ap);
+	fprintf(stderr, "ubdmap: %s; see ubdmap %s%s--help\n", msg,
+		cmd ? cmd->name : "", cmd ? " " : "");
+	return EXIT_USAGE;
+}
+
+int show_help(const struct command *cmd)
+{
+	printf("usage: ubdmap %s %s\n\n%s", cmd->name, cmd->args, cmd->help);
+	return EXIT_OK;
+}
+
+int exit_status_of(int error)
+{
+	switch (-error) {
+	case 0:
+		return EXIT_OK;
+	case ENOENT:
+	case ENODEV:
+	case ENXIO:
+		return EXIT_NOENT;
+	case EBUSY:
+		return EXIT_BUSY;
+	case EACCES:
+	case EPERM:
+		return EXIT_PERM;
+	default:
+		return EXIT_FAIL;
+	}
+}
