@@ -338,8 +338,13 @@ static void keep_visible(const char *path)
 	if (!stat(to, &st) || stat(from, &st))
 		return;
 	if (!S_ISDIR(st.st_mode)) {
-		int fd = open(to, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+		char *slash = strrchr(to, '/');
+		int fd;
 
+		*slash = '\0';
+		mkdir_p(to);
+		*slash = '/';
+		fd = open(to, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
 		if (fd < 0)
 			fail("keep %s: %s", path, strerror(errno));
 		close(fd);

@@ -3,6 +3,7 @@
 #
 # The harness itself: what tests/vm/run promises, tried from outside.
 
+# shellcheck disable=SC2016  # the guest expands them
 # shellcheck source=tests/guest/lib.sh
 . "$(dirname "$0")/../guest/lib.sh"
 requires qemu-system-x86_64 mkfs.xfs
@@ -23,10 +24,10 @@ guest() {
 	rest="$*"
 	printf '#!/bin/sh\n%s\n' "$rest" >"$work/script"
 	rc=0
-	"$here/run" --no-module "${options[@]}" "$work/script" \
+	"$here/run" --no-module --share "$work" "${options[@]}" "$work/script" \
 		>"$work/out" 2>"$work/err" || rc=$?
 	# The reader of a failure wants to know.
-	head -n 20 "$work/out" | cut -c 1-100 | sed 's/^/#   /'
+	sed -n 1,20p "$work/out" | cut -c 1-100 | sed 's/^/#   /'
 	tail -n 3 "$work/err" | cut -c 1-200 | sed 's/^/#   /'
 }
 
@@ -41,7 +42,7 @@ equal "a script that a signal ends has 128 more than it" "$rc" 137
 guest --timeout 60 -- 'head -c 3000000 /dev/zero | tr "\0" x'
 equal "three megabytes of output lose no byte" "$(wc -c <"$work/out")" 3000000
 
-guest --timeout 90 --smp 2 --mem 600M --disk 64M --disk 3G --share "$work" -- '
+guest --timeout 90 --smp 2 --mem 600M --disk 64M --disk 3G -- '
 set -e
 [ "$(nproc)" = 2 ]
 [ "$(blockdev --getsize64 /dev/vda)" = 67108864 ]
@@ -70,10 +71,20 @@ equal "a panic is a failure" "$rc" 125
 check "and the log that tells of it is shown" grep -q 'sysrq triggered crash' "$work/err"
 check "and what the script said before it" grep -q before "$work/out"
 
-# A WARN without a module of ours: a page table dump of nothing would not do,
-# so the log itself gets the line that a WARN begins with.
-guest --timeout 60 -- 'echo "<4>WARNING: CPU: 0 PID: 1 at nowhere.c:1 nothing+0x0/0x0" >/dev/kmsg; exit 0'
-equal "a WARN is a failure though the script succeeded" "$rc" 125
+cp -r "$here/faulty" "$work/"
+kdir=/lib/modules/$("$here/kernel" release)/build
+if make -s -C "$kdir" M="$work/faulty" modules >"$work/make.log" 2>&1; then
+	for kind in warn refcount bug null; do
+		guest --timeout 60 -- "insmod /share/faulty/faulty.ko kind=$kind; exit 0"
+		equal "a fault of the kind '$kind' is a failure though the script succeeds" "$rc" 125
+	done
+	rc=0
+	"$here/run" --timeout 60 --module "$work/faulty/faulty.ko" /bin/true 2>"$work/err" || rc=$?
+	equal "a module that does not load is a failure" "$rc" 125
+	check "and the reason is given" grep -q 'insmod .*: No such device' "$work/err"
+else
+	not_ok "the faulty module builds" "$(cat "$work/make.log")"
+fi
 
 guest --timeout 90 --disk 400M -- '
 mkfs.xfs -q /dev/vda && mount /dev/vda /mnt && fsfreeze -f /mnt
