@@ -69,7 +69,7 @@ int device_get(struct ubdm_ctl *ctl, const char *name, struct ubdm_device *dev);
 const char *device_state(const struct ubdm_device *dev);
 
 /* launch.c: a mapper in the background */
-int launch_mapper(int argc, char **argv, uint32_t *index);
+int launch_mapper(int argc, char **argv, uint32_t *index, bool print);
 
 struct json_object;
 /* json.c */

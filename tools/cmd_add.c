@@ -4,22 +4,10 @@
  */
 #include <errno.h>
 #include <getopt.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "options.h"
-
-static int tell_device(int status, uint32_t index)
-{
-	char path[32];
-
-	if (status)
-		return status;
-	device_path(index, path);
-	puts(path);
-	return fflush(stdout) ? EXIT_FAIL : EXIT_OK;
-}
 
 static int run_add(int argc, char **argv)
 {
@@ -33,14 +21,13 @@ static int run_add(int argc, char **argv)
 
 	/* What needs no mapper to be found out. */
 	if (access(o.image, F_OK))
-		return fail(exit_status_of(-errno), "%s: %s", o.image,
-			    strerror(errno));
+		return fail(exit_status_of(-errno), "%s: %s; check the path",
+			    o.image, strerror(errno));
 	ret = driver_channel(&fd);
 	if (ret)
 		return ret;
 	close(fd);
-	ret = launch_mapper(argc - 1, argv + 1, &index);
-	return tell_device(ret, index);
+	return launch_mapper(argc - 1, argv + 1, &index, true);
 }
 
 const struct command cmd_add = {
@@ -83,7 +70,7 @@ static int run_attach(int argc, char **argv)
 	if (optind + 1 != argc)
 		return usage_error(&cmd_attach, "which device?");
 	args[1] = argv[optind];
-	return tell_device(launch_mapper(2, args, &index), index);
+	return launch_mapper(2, args, &index, true);
 }
 
 const struct command cmd_attach = {

@@ -149,7 +149,7 @@ static int adopt_orphan(struct del *d)
 	uint32_t index;
 	int status;
 
-	status = launch_mapper(2, args, &index);
+	status = launch_mapper(2, args, &index, false);
 	if (!status)
 		return ubdm_ctl_get(d->ctl, d->dev.index, &d->dev) ?
 		       EXIT_NOENT : EXIT_OK;

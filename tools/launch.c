@@ -3,19 +3,22 @@
  * launch.c - a mapper in the background, and what it says until it is ready.
  *
  * The mapper is this program again (ubdmap mapper --ready-fd=N ...), in a
- * session of its own.  Over the pipe it sends lines:
+ * session of its own.  Over a socket it sends lines:
  *
  *	warn TEXT
  *	fail STATUS TEXT
  *	ready INDEX
  *
- * and closes it.  If we are gone by then it undoes what it did.
+ * The last one is acknowledged with a byte once the user has the device's name.
+ * If the socket closes without it, because we were killed or could not print,
+ * a new device is of no use to anybody and the mapper deletes it.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -64,40 +67,68 @@ static int take_line(char *line, uint32_t *index)
 	return -1;
 }
 
+/* Takes what the mapper says, until its end. */
+static int listen_to(FILE *f, uint32_t *index)
+{
+	char *line = NULL;
+	size_t size = 0;
+	int status = -1;
+
+	while (status < 0 && getline(&line, &size, f) >= 0)
+		status = take_line(line, index);
+	free(line);
+	return status;
+}
+
+static int acknowledge(int fd, uint32_t index, bool print)
+{
+	char path[32];
+
+	device_path(index, path);
+	if (print && (puts(path) < 0 || fflush(stdout)))
+		return fail(EXIT_FAIL, "%s: deleted again, because its name could not be printed: %s",
+			    path, strerror(errno));
+	if (write(fd, "k", 1) != 1)
+		return fail(EXIT_FAIL, "%s: its mapper ended at once; see the system log",
+			    path);
+	return EXIT_OK;
+}
+
 /**
  * launch_mapper - start a mapper and wait until it is ready
  * @argc: how many
  * @argv: options and arguments of "ubdmap mapper"
  * @index: gets N of the device
+ * @print: print the device's name
  *
  * Return: an exit status; what went wrong has been said.
  */
-int launch_mapper(int argc, char **argv, uint32_t *index)
+int launch_mapper(int argc, char **argv, uint32_t *index, bool print)
 {
-	int pipefd[2], status = -1;
-	char *line = NULL;
-	size_t size = 0;
+	int fd[2], status;
 	pid_t pid;
 	FILE *f;
 
-	if (pipe2(pipefd, O_CLOEXEC))
-		return fail(EXIT_FAIL, "pipe: %s", strerror(errno));
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd))
+		return fail(EXIT_FAIL, "socketpair: %s", strerror(errno));
 	fflush(NULL);
 	pid = fork();
 	if (pid < 0)
 		return fail(EXIT_FAIL, "fork: %s", strerror(errno));
 	if (!pid)
-		become_mapper(pipefd[1], argc, argv);
+		become_mapper(fd[1], argc, argv);
 
-	close(pipefd[1]);
-	f = fdopen(pipefd[0], "r");
-	while (f && status < 0 && getline(&line, &size, f) >= 0)
-		status = take_line(line, index);
-	free(line);
-	if (f)
+	close(fd[1]);
+	f = fdopen(fd[0], "r");
+	if (!f)
+		return fail(EXIT_FAIL, "out of memory");
+	status = listen_to(f, index);
+	if (status == EXIT_OK) {
+		status = acknowledge(fd[0], *index, print);
 		fclose(f);
-	if (status == EXIT_OK)
 		return status;
+	}
+	fclose(f);
 
 	/* It failed and is about to end; nothing is left once it has. */
 	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)

@@ -34,6 +34,8 @@
 #include "workers.h"
 
 #define NODE_WAIT_MS	10000
+#define WITHDRAW_MS	20
+#define WITHDRAW_TRIES	250
 
 struct mapper_process {
 	struct serve_options opt;
@@ -48,7 +50,9 @@ struct mapper_process {
 	pthread_cond_t wake;
 	bool work, finish;		/* under lock */
 
-	int gone;			/* main only */
+	bool ready;			/* main only, as the next */
+	unsigned int withdraw;		/* tries left to delete the device */
+	int gone;
 	int result;			/* of finish; main, once done is readable */
 	struct ubdm_err err;		/* dito */
 };
@@ -99,22 +103,18 @@ static int tell_failure(const struct mapper_process *p, int status,
 	return status;
 }
 
-/* Returns -EPIPE if whoever started us does not wait any more. */
-static int tell_ready(struct mapper_process *p)
+static void tell_ready(struct mapper_process *p)
 {
 	char path[32];
 
-	if (p->opt.ready_fd < 0) {
-		device_path(p->index, path);
-		puts(path);
-		fflush(stdout);
-		return 0;
+	if (p->opt.ready_fd >= 0) {
+		/* If nobody hears it, nobody acknowledges it. */
+		dprintf(p->opt.ready_fd, "ready %u\n", p->index);
+		return;
 	}
-	if (dprintf(p->opt.ready_fd, "ready %u\n", p->index) < 0)
-		return -EPIPE;
-	close(p->opt.ready_fd);
-	p->opt.ready_fd = -1;
-	return 0;
+	device_path(p->index, path);
+	puts(path);
+	fflush(stdout);
 }
 
 /* --- callbacks, see libubdmap.h ----------------------------------------- */
@@ -210,25 +210,57 @@ static void *back(void *arg)
 
 /* --- main loop ---------------------------------------------------------- */
 
-/* SIGTERM: the device goes if nobody uses it. */
-static void ask_to_delete(struct mapper_process *p)
+/* The device goes if nobody uses it; SHUTDOWN will follow. */
+static int ask_to_delete(struct mapper_process *p)
+{
+	struct ubdm_ctl *ctl;
+	int ret = ubdm_ctl_open(&ctl);
+
+	if (ret)
+		return ret;
+	ret = ubdm_ctl_delete(ctl, p->index, false);
+	ubdm_ctl_close(ctl);
+	return ret == -ENODEV ? 0 : ret;
+}
+
+static void take_signal(struct mapper_process *p)
 {
 	struct signalfd_siginfo si;
-	struct ubdm_ctl *ctl;
 	int ret;
 
 	if (read(p->signals, &si, sizeof(si)) != sizeof(si))
 		return;
-	ret = ubdm_ctl_open(&ctl);
-	if (!ret) {
-		ret = ubdm_ctl_delete(ctl, p->index, false);
-		ubdm_ctl_close(ctl);
-	}
+	ret = ask_to_delete(p);
 	if (ret == -EBUSY)
 		note(p, LOG_NOTICE, "the device is in use: serving on");
-	else if (ret && ret != -ENODEV)
+	else if (ret)
 		note(p, LOG_ERR, "cannot delete the device: %s",
 		     strerror(-ret));
+}
+
+/*
+ * Whoever started us has the device's name, or never will: then a new device is
+ * not wanted.  udev may be looking at it just now.
+ */
+static void take_ack(struct mapper_process *p)
+{
+	char c;
+	ssize_t n = read(p->opt.ready_fd, &c, 1);
+
+	if (n < 0 && errno == EINTR)
+		return;
+	if (n <= 0 && !p->opt.attach)
+		p->withdraw = WITHDRAW_TRIES;
+	close(p->opt.ready_fd);
+	p->opt.ready_fd = -1;
+}
+
+static void try_withdraw(struct mapper_process *p)
+{
+	if (ask_to_delete(p) != -EBUSY)
+		p->withdraw = 0;
+	else if (!--p->withdraw)
+		note(p, LOG_NOTICE, "nobody waited for the device, but it is in use: serving on");
 }
 
 /*
@@ -241,14 +273,22 @@ static bool turn(struct mapper_process *p, int ms)
 		{ .fd = ubdm_mapper_fd(p->m), .events = POLLIN },
 		{ .fd = p->signals, .events = POLLIN },
 		{ .fd = p->done, .events = POLLIN },
+		{ .fd = p->ready ? p->opt.ready_fd : -1, .events = POLLIN },
 	};
 
-	if (poll(fds, 3, ms) <= 0)
+	if (p->withdraw)
+		ms = WITHDRAW_MS;
+	if (poll(fds, 4, ms) <= 0) {
+		if (p->withdraw)
+			try_withdraw(p);
 		return false;
+	}
 	if (fds[0].revents)
 		ubdm_mapper_process(p->m);
 	if (fds[1].revents)
-		ask_to_delete(p);
+		take_signal(p);
+	if (fds[3].revents)
+		take_ack(p);
 	return fds[2].revents;
 }
 
@@ -539,17 +579,6 @@ static int begin(struct mapper_process *p)
 	return p->opt.attach ? begin_attach(p) : begin_new(p);
 }
 
-/* Nobody waits for the device any more: it is not wanted. */
-static void withdraw(struct mapper_process *p)
-{
-	struct ubdm_ctl *ctl;
-
-	if (ubdm_ctl_open(&ctl))
-		return;
-	ubdm_ctl_delete(ctl, p->index, false);
-	ubdm_ctl_close(ctl);
-}
-
 static int end(struct mapper_process *p, int gone)
 {
 	if (gone) {
@@ -613,8 +642,8 @@ static int run_mapper(int argc, char **argv)
 	if (ret)
 		_exit(ret);	/* workers may be inside */
 
-	if (tell_ready(&p) && !p.opt.attach)
-		withdraw(&p);
+	tell_ready(&p);
+	p.ready = true;
 	go_silent(&p);
 	return end(&p, serve_on(&p));
 }
