@@ -408,6 +408,7 @@ struct ubdm_faultp *ubdm_ftab_next(struct ubdm_ftab *t, struct ubdm_fault *desc)
  * @t: the table
  *
  * Context: any, lock held.
+ * Return: true if there is.
  */
 bool ubdm_ftab_pending(const struct ubdm_ftab *t)
 {

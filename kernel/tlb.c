@@ -121,12 +121,13 @@ static bool mark_touched(struct ubdm_tlb *tlb, struct ubdm_tlb_node *leaf,
 	if (!(READ_ONCE(leaf->touched) & BIT(slot))) {
 		/* First, for who finds the bit set has nothing left to do. */
 		ubdm_tlb_raise_touched(tlb, tid);
+		/* so that touched_tid is visible to who sees the bit */
 		smp_mb__before_atomic();
 		set_bit(slot, &leaf->touched);
 	}
 	/*
-	 * Pairs with the one in ubdm_txn_publish().  Needed too where the bit
-	 * was set already: whoever did it may not have come to look yet.
+	 * Barrier: pairs with the one in ubdm_txn_publish().  Needed too where
+	 * the bit was set already: who did it may not have come to look yet.
 	 */
 	smp_mb();
 	return !READ_ONCE(leaf->frozen);
@@ -183,6 +184,7 @@ void ubdm_tlb_lookup_write(struct ubdm_tlb *tlb, u64 lba, struct ubdm_hit *hit)
  * @tid: out, if so: up to which to commit
  *
  * Context: any.
+ * Return: true if one is.
  */
 bool ubdm_tlb_must_commit(struct ubdm_tlb *tlb, u64 *tid)
 {
@@ -386,7 +388,7 @@ static unsigned long victims(struct ubdm_txn *txn, unsigned int want)
 	for (i = slot_of(txn); i < leaf->nr && want; i++) {
 		struct ubdm_tlb_ent ent;
 
-		ubdm_tlb_read_slot(txn->tlb, leaf, i, &ent);
+		ubdm_txn_read(txn, i, &ent);
 		txn->tlb->hand = ent.end;
 		if (ent.tid)
 			continue;
@@ -525,7 +527,7 @@ static bool seek_backing(struct ubdm_txn *txn, u64 lba, u16 backing, u64 off,
 			if (s->backing != backing || !ubdm_tlb_has_storage(s->type) ||
 			    s->off >= end || s->off + s->len <= off)
 				continue;
-			ubdm_tlb_read_slot(txn->tlb, leaf, i, ent);
+			ubdm_txn_read(txn, i, ent);
 			if (end - ent->off < s->len)
 				ent->end = ent->lba + (end - ent->off);
 			if (ent->off < off)
@@ -584,6 +586,7 @@ int ubdm_tlb_inval_backing(struct ubdm_tlb *tlb, u16 backing, u64 off, u64 len)
  * @backing: index
  *
  * Context: process, sleeps.
+ * Return: true if one does.
  */
 bool ubdm_tlb_uses_backing(struct ubdm_tlb *tlb, u16 backing)
 {

@@ -67,8 +67,10 @@ static struct ubdm_tlb_node *take(struct ubdm_txn *txn, u8 level)
 	node->level = level;
 	node->dead = 0;
 	node->frozen = 0;
-	if (!level)
-		node->accessed = node->touched = node->seen = 0;
+	if (!level) {
+		node->accessed = 0;
+		node->touched = 0;
+	}
 	return node;
 }
 
@@ -96,6 +98,22 @@ static unsigned long widen(unsigned long word, unsigned int i, unsigned int n)
 	return (word & low) | ((word & ~low) << n);
 }
 
+/*
+ * The leaf's touched bits as this transaction takes them: of a published leaf
+ * always those of the first look at it.  What was decided on one look and copied
+ * after another would lose a bit that was set in between.
+ */
+static unsigned long touched_of(struct ubdm_txn *txn, struct ubdm_tlb_node *leaf)
+{
+	if (owned(txn, leaf))
+		return leaf->touched;
+	if (leaf->seen_by != txn->id) {
+		leaf->seen_by = txn->id;
+		leaf->seen = READ_ONCE(leaf->touched);
+	}
+	return leaf->seen;
+}
+
 /* Make room for n entries in front of entry pos. */
 static void gap(struct ubdm_tlb_node *node, unsigned int pos, unsigned int n)
 {
@@ -116,8 +134,7 @@ static void gap(struct ubdm_tlb_node *node, unsigned int pos, unsigned int n)
 
 /*
  * Copy n entries of src, from spos on, to dst, whose entries behind dpos make
- * room.  The two are of one level; dst is ours.  From a published leaf all that
- * the tree to be keeps has to be copied in one go, for the sake of src->seen.
+ * room.  The two are of one level; dst is ours.
  */
 static void copy_into(struct ubdm_txn *txn, struct ubdm_tlb_node *dst,
 		      unsigned int dpos, struct ubdm_tlb_node *src,
@@ -137,9 +154,7 @@ static void copy_into(struct ubdm_txn *txn, struct ubdm_tlb_node *dst,
 	memcpy(dst->slot + dpos, src->slot + spos, n * sizeof(*dst->slot));
 
 	accessed = READ_ONCE(src->accessed);
-	touched = READ_ONCE(src->touched);
-	if (!owned(txn, src))
-		src->seen = touched;
+	touched = touched_of(txn, src);
 	dst->accessed |= ((accessed >> spos) & (BIT(n) - 1)) << dpos;
 	dst->touched |= ((touched >> spos) & (BIT(n) - 1)) << dpos;
 	for (i = dpos; i < dpos + n; i++) {
@@ -305,6 +320,20 @@ static void walk(struct ubdm_txn *txn, u64 lba)
 }
 
 /**
+ * ubdm_txn_read() - take an extent out of the path's leaf
+ * @txn: the transaction, after ubdm_txn_seek() and nothing else
+ * @i: slot
+ * @ent: out
+ */
+void ubdm_txn_read(struct ubdm_txn *txn, int i, struct ubdm_tlb_ent *ent)
+{
+	struct ubdm_tlb_node *leaf = txn->path[txn->depth - 1].node;
+
+	ubdm_tlb_read_slot(txn->tlb, leaf, i, ent);
+	ent->touched = ent->tid && touched_of(txn, leaf) & BIT(i);
+}
+
+/**
  * ubdm_txn_seek() - find the first extent that ends behind a sector
  * @txn: the transaction; its path leads to the extent afterwards, and
  *	@txn->next is where the first extent of the next leaf begins
@@ -334,7 +363,7 @@ bool ubdm_txn_seek(struct ubdm_txn *txn, u64 lba, struct ubdm_tlb_ent *ent)
 		i = 0;
 	}
 	txn->path[txn->depth - 1].i = i;
-	ubdm_tlb_read_slot(txn->tlb, leaf, i, ent);
+	ubdm_txn_read(txn, i, ent);
 	return true;
 }
 

@@ -41,7 +41,8 @@ struct ubdm_tlb_node {
 		struct {
 			unsigned long accessed;	/* readers set, eviction clears */
 			unsigned long touched;	/* readers set */
-			unsigned long seen;	/* tlb->lock: touched when copied */
+			unsigned long seen;	/* tlb->lock: touched, as it was ... */
+			u64 seen_by;		/* ... when this transaction came by */
 			u64 start[UBDM_LEAF_MAX];
 			struct ubdm_tlb_slot slot[UBDM_LEAF_MAX];
 		};
@@ -123,6 +124,7 @@ void ubdm_tlb_read_slot(const struct ubdm_tlb *tlb,
 void ubdm_tlb_raise_touched(struct ubdm_tlb *tlb, u64 tid);
 
 void ubdm_txn_begin(struct ubdm_txn *txn, struct ubdm_tlb *tlb, gfp_t gfp);
+void ubdm_txn_read(struct ubdm_txn *txn, int i, struct ubdm_tlb_ent *ent);
 bool ubdm_txn_seek(struct ubdm_txn *txn, u64 lba, struct ubdm_tlb_ent *ent);
 int ubdm_txn_set(struct ubdm_txn *txn, const struct ubdm_tlb_ent *ent);
 int ubdm_txn_insert(struct ubdm_txn *txn, const struct ubdm_tlb_ent *ent);

@@ -93,9 +93,9 @@ void shim_rcu_flush(void)
 	smp_mb();
 	now = __atomic_add_fetch(&shim_epoch, 1, __ATOMIC_SEQ_CST);
 	for (i = 0; i < SHIM_READERS; i++)
-		do
-			at = __atomic_load_n(&shim_reading[i], __ATOMIC_SEQ_CST);
-		while (at && at < now);
+		while ((at = __atomic_load_n(&shim_reading[i], __ATOMIC_SEQ_CST)) &&
+		       at < now)
+			sched_yield();
 
 	for (; head; head = next) {
 		next = head->next;

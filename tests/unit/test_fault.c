@@ -348,9 +348,10 @@ static void step(unsigned int readers, unsigned int parks)
 	case 0:
 	case 1:
 	case 2:
-		f = deliver(&d);
-		if (f && !rnd(4)) {
-			stale[nr_stale++ % 16] = d.cookie;
+		deliver(&d);
+		f = rnd(8) ? NULL : any_in(UBDM_FS_DELIVERED);
+		if (f) {
+			stale[nr_stale++ % 16] = f->cookie;
 			ubdm_ftab_undeliver(&t, f);
 		}
 		return;

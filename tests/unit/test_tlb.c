@@ -485,7 +485,6 @@ static void a_refused_transaction_changes_nothing(void **state)
 static void a_mark_set_while_the_leaf_is_copied_is_carried_over(void **state)
 {
 	struct ubdm_extent e = ext(0, 16, 0, 5, 0), d;
-	struct ubdm_tlb_ent ent;
 	struct ubdm_hit hit;
 	struct ubdm_txn txn;
 	u64 tid, lba = 0;
@@ -509,7 +508,36 @@ static void a_mark_set_while_the_leaf_is_copied_is_carried_over(void **state)
 	assert_int_equal(ubdm_tlb_dump(&tlb, &lba, true, &d, 1), 1);
 	assert_int_equal(d.flags, UBDM_EXT_F_TOUCHED);
 	assert_int_equal(lba, U64_MAX);
-	(void)ent;
+}
+
+/* The same in an earlier moment: what is going to be copied was only looked at. */
+static void a_mark_set_between_look_and_copy_is_carried_over(void **state)
+{
+	struct ubdm_extent e[] = { ext(0, 16, 0, 5, 0), ext(32, 16, 0, 5, 0) }, d;
+	struct ubdm_tlb_ent ent;
+	struct ubdm_hit hit;
+	struct ubdm_txn txn;
+	u64 lba = 0;
+
+	(void)state;
+	assert_int_equal(ubdm_tlb_install(&tlb, e, 2), 0);
+	mutex_lock(&tlb.lock);
+	ubdm_txn_begin(&txn, &tlb, GFP_INSTALL);
+	assert_true(ubdm_txn_seek(&txn, 0, &ent));
+	rcu_read_lock();
+	ubdm_tlb_lookup_write(&tlb, 0, &hit);
+	ubdm_tlb_lookup_write(&tlb, 32, &hit);
+	rcu_read_unlock();
+	ent.end = 12;
+	assert_int_equal(ubdm_txn_set(&txn, &ent), 0);
+	ubdm_txn_publish(&txn);
+	mutex_unlock(&tlb.lock);
+	assert_int_equal(ubdm_tlb_dump(&tlb, &lba, true, &d, 1), 1);
+	assert_int_equal(d.len, 12);
+	assert_int_equal(d.flags, UBDM_EXT_F_TOUCHED);
+	assert_int_equal(ubdm_tlb_dump(&tlb, &lba, true, &d, 1), 1);
+	assert_int_equal(d.lba, 32);
+	assert_int_equal(d.flags, UBDM_EXT_F_TOUCHED);
 }
 
 static void marks_survive_a_replacement_that_keeps_the_storage(void **state)
@@ -557,6 +585,7 @@ int main(void)
 		T(a_committed_journal_extent_is_no_obstacle),
 		T(a_refused_transaction_changes_nothing),
 		T(a_mark_set_while_the_leaf_is_copied_is_carried_over),
+		T(a_mark_set_between_look_and_copy_is_carried_over),
 		T(marks_survive_a_replacement_that_keeps_the_storage),
 	};
 
