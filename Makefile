@@ -8,6 +8,7 @@
 #   mapper/*.c            -> build/libubdmap.a
 #   tools/*.c             -> build/ubdmap, with both libraries
 #   tests/unit/test_X.c   -> build/asan/test_X, a cmocka program
+#   tests/oracle/test_X.c -> likewise: against qemu's tools
 #   tests/fuzz/fuzz_X.c   -> build/fuzz/fuzz_X (libFuzzer, by "make fuzz") and
 #                            build/asan/replay_X, which tries each file of
 #                            tests/fuzz/corpus/X once (by "make check")
@@ -66,11 +67,12 @@ TOOLS_SRCS := $(sort $(wildcard tools/*.c))
 KPURE_SRCS := $(sort $(wildcard \
 	      kernel/tlb.c kernel/tlb_node.c kernel/fault.c))
 FAKE_SRCS := $(sort $(wildcard tests/fake/*.c))
-UNIT_TESTS := $(sort $(patsubst tests/unit/%.c,%,$(wildcard tests/unit/test_*.c)))
+UNIT_SRCS := $(sort $(wildcard tests/unit/test_*.c tests/oracle/test_*.c))
+UNIT_TESTS := $(basename $(notdir $(UNIT_SRCS)))
 FUZZERS := $(sort $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c)))
 HELPERS := $(sort $(patsubst tests/tools/%.c,%,$(wildcard tests/tools/*.c)))
 
--include $(wildcard $(addsuffix /build.mk,slowpath mapper tools tests/unit tests/fuzz tests/tools))
+-include $(wildcard $(addsuffix /build.mk,slowpath mapper tools tests/unit tests/oracle tests/fuzz tests/tools))
 
 objs = $(patsubst %.c,build/$(1)%.o,$(2))
 
@@ -207,12 +209,14 @@ $(HELPER_BINS): build/%: build/tests/tools/%.o build/libubdmap.a build/libslowpa
 	$(call say,LD)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
 
-.SECONDEXPANSION:
+test_name = $(basename $(notdir $(1)))
+$(foreach t,$(UNIT_SRCS),$(eval build/asan/$(call test_name,$t): \
+	build/asan/$(t:.c=.o) $(call objs,asan/,$($(call test_name,$t)_SRCS)) \
+	$(TEST_LIBS)))
 
-$(UNIT_BINS): build/asan/%: build/asan/tests/unit/%.o \
-		$$(call objs,asan/,$$(%_SRCS)) $(TEST_LIBS)
+$(UNIT_BINS):
 	$(call say,LD)
-	$(Q)$(CC) $(SANITIZE) $($*_LDFLAGS) -o $@ $(filter %.o,$^) \
+	$(Q)$(CC) $(SANITIZE) $($(@F)_LDFLAGS) -o $@ $(filter %.o,$^) \
 		-Wl,--start-group $(filter %.a,$^) -Wl,--end-group -lcmocka $(LIBS)
 
 $(REPLAY_BINS): build/asan/replay_%: build/asan/tests/fuzz/fuzz_%.o \
