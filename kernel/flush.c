@@ -25,6 +25,8 @@
  */
 void ubdm_flush_park(struct ubdm_dev *dev, struct bio *bio, u64 tid)
 {
+	int ret;
+
 	/* A FUA write has no data left to send, whatever bi_iter says. */
 	if (!(bio->bi_opf & REQ_PREFLUSH))
 		bio->bi_iter.bi_size = 0;
@@ -33,7 +35,14 @@ void ubdm_flush_park(struct ubdm_dev *dev, struct bio *bio, u64 tid)
 		return;
 	}
 	ubdm_count(dev, UBDM_S_FLUSH_MAPPER);
-	if (ubdm_ftab_park_flush(&dev->ftab, bio, tid) > 0)
+	ubdm_bio_own(bio);
+	ret = ubdm_ftab_park_flush(&dev->ftab, bio, tid);
+	if (ret < 0) {
+		ubdm_bio_disown(bio);
+		bio_io_error(bio);
+		return;
+	}
+	if (ret)
 		ubdm_fetch_kick(dev);
 	if (unlikely(READ_ONCE(dev->dead)))
 		queue_delayed_work(dev->sync_wq, &dev->watch_work, 0);
