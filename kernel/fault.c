@@ -28,8 +28,11 @@
 static_assert(UBDM_FAULT_TAGS + 2 <= 1 << TAG_BITS);
 static_assert(UBDM_FAULT_TRIES < TRIES_MASK);
 
+/* A bio that was not owned yet, or no more (a FUA write that ended), is new. */
 static unsigned int bio_tries(const struct bio *bio)
 {
+	if (bio->bi_cookie == BLK_QC_T_NONE)
+		return 0;
 	return bio->bi_cookie & TRIES_MASK;
 }
 
@@ -259,7 +262,7 @@ static void move_up(struct ubdm_ftab *t)
 /**
  * ubdm_ftab_park() - let a bio that missed wait
  * @t: the table
- * @bio: owned (see ubdm_bio_own()), with at least one sector
+ * @bio: with at least one sector; its tries count from ubdm_bio_own()
  * @kind: UBDM_FAULT_READ, WRITE, DISCARD or ZEROES
  *
  * It waits on the fault that covers its first granule if there is one, whatever
@@ -320,7 +323,7 @@ static void next_flush(struct ubdm_ftab *t)
 /**
  * ubdm_ftab_park_flush() - let a FLUSH, or a finished FUA write, wait
  * @t: the table
- * @bio: owned
+ * @bio: a FLUSH or a FUA write
  * @tid: up to which must be committed
  *
  * Those that come while one FLUSH is with the mapper make the next.

@@ -613,6 +613,25 @@ static void a_bio_without_progress_fails_after_so_many_tries(void **state)
 	}
 }
 
+static void a_bio_that_nobody_owned_counts_as_new(void **state)
+{
+	struct tbio *b = new_bio();
+	struct ubdm_fault d;
+
+	(void)state;
+	ubdm_bio_disown(&b->bio);
+	assert_int_equal(park(b, UBDM_FAULT_FLUSH, 0, 0), 1);
+	deliver(&d);
+	assert_int_equal(d.tries, 0);
+	b = new_bio();
+	ubdm_bio_disown(&b->bio);
+	assert_int_equal(park(b, UBDM_FAULT_WRITE, 8, 8), 1);
+	end(deliver(&d), false);
+	assert_int_equal(park(b, UBDM_FAULT_WRITE, 8, 8), 1);
+	deliver(&d);
+	assert_int_equal(d.tries, 1);
+}
+
 static void a_sequential_stream_is_told_from_random_access(void **state)
 {
 	struct ubdm_fault d;
@@ -734,6 +753,7 @@ int main(void)
 		T(a_flush_that_comes_after_delivery_waits_for_the_next_round),
 		T(an_undelivered_flush_takes_the_gathering_one_along),
 		T(a_bio_without_progress_fails_after_so_many_tries),
+		T(a_bio_that_nobody_owned_counts_as_new),
 		T(a_sequential_stream_is_told_from_random_access),
 		T(flags_tell_fua_and_nounmap_of_the_front_request),
 		T(the_oldest_wait_is_found_over_a_wrapping_clock),
