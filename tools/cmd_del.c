@@ -18,7 +18,8 @@
 #include "cmd.h"
 
 #define POLL_MS		20
-#define RETRY_MS	3000	/* udev and the like look at a device and go */
+#define RETRY_MS	3000	/* for openers that come and go */
+#define UNHEARD_MS	5000	/* no event: the driver would have begun by now */
 #define EXIT_WAIT_MS	30000	/* for the mapper's process, once the device is gone */
 
 struct del {
@@ -26,6 +27,9 @@ struct del {
 	struct ubdm_device dev;
 	char path[32];
 	bool force;
+	bool told;			/* an event told how it ended */
+	bool gone;
+	int error;
 	int pidfd;
 };
 
@@ -56,24 +60,15 @@ static int say_busy(const struct del *d)
 		    d->path, users[0] ? ": " : "", users);
 }
 
-/* Returns an exit status. */
+/* Returns an exit status; EXIT_BUSY silently: it may help to ask again. */
 static int request(struct del *d)
 {
-	int64_t give_up = now_ms() + RETRY_MS;
-	char users[256];
-	int ret;
+	int ret = ubdm_ctl_delete(d->ctl, d->dev.index, d->force);
 
-	for (;;) {
-		ret = ubdm_ctl_delete(d->ctl, d->dev.index, d->force);
-		if (ret != -EBUSY || now_ms() > give_up ||
-		    device_users(d->dev.index, users, sizeof(users)))
-			break;
-		pause_ms(POLL_MS);
-	}
-	if (!ret || is_gone(ret))
+	if (!ret || ret == -EALREADY || is_gone(ret))
 		return EXIT_OK;
 	if (ret == -EBUSY)
-		return say_busy(d);
+		return EXIT_BUSY;
 	if (ret == -EPERM || ret == -EACCES)
 		return fail(EXIT_PERM, "%s: not yours to delete; run as root",
 			    d->path);
@@ -91,47 +86,108 @@ static void progress(const struct del *d, int64_t since, bool *shown)
 	*shown = true;
 }
 
-/* The error with which our device was deleted, if an event told. */
-static int result_of(struct del *d)
+/* Takes what events tell of our device's end. */
+static void take_events(struct del *d)
 {
 	struct ubdm_event_info ev;
-	int error = 0;
 
-	while (d->events && ubdm_ctl_event(d->events, &ev) > 0)
-		if (ev.event == UBDM_EV_DELETED && ev.index == d->dev.index)
-			error = ev.error;
-	return error;
+	while (d->events && ubdm_ctl_event(d->events, &ev) > 0) {
+		if (ev.event != UBDM_EV_DELETED || ev.index != d->dev.index)
+			continue;
+		d->told = true;
+		d->error = ev.error;
+	}
 }
 
+/* Another device can get the number of ours as soon as that is gone. */
+static bool is_another(const struct del *d, const struct ubdm_device *dev)
+{
+	return (dev->mapper_pid && dev->mapper_pid != d->dev.mapper_pid) ||
+	       strcmp(dev->ident, d->dev.ident);
+}
+
+/* The driver accepted the request, and then something was in its way. */
+static bool is_refused(const struct del *d, const struct ubdm_device *dev,
+		       int64_t since)
+{
+	if (dev->state == UBDM_STATE_DYING)
+		return false;
+	return d->told || now_ms() - since > UNHEARD_MS;
+}
+
+static int say_refused(const struct del *d)
+{
+	return fail(exit_status_of(d->error),
+		    "%s: not deleted: %s", d->path,
+		    d->error == -ENOTCONN ?
+		    "it has changes that are not in its image, and no mapper" :
+		    strerror(-d->error));
+}
+
+static int say_deleted(const struct del *d)
+{
+	if (!d->error)
+		return EXIT_OK;
+	return fail(EXIT_FAIL, "%s: deleted, but its image %s was not closed cleanly (%s); check it: qemu-img check",
+		    d->path, d->dev.ident, strerror(-d->error));
+}
+
+/* Returns an exit status; EXIT_BUSY silently. */
 static int wait_device(struct del *d)
 {
 	int64_t since = now_ms();
 	struct ubdm_device dev;
-	bool shown = false;
-	int ret, error = 0;
+	bool shown = false, refused = false;
+	int ret;
 
+	d->told = false;
+	d->error = 0;
 	while (!(ret = ubdm_ctl_get(d->ctl, d->dev.index, &dev))) {
-		if (dev.state != UBDM_STATE_DYING && now_ms() - since > 1000) {
-			ret = dev.error ? dev.error : -EBUSY;
+		take_events(d);
+		if (is_another(d, &dev)) {
+			ret = -ENODEV;
 			break;
 		}
-		error = dev.error;
+		refused = is_refused(d, &dev, since);
+		if (refused)
+			break;
+		if (dev.error && !d->told)
+			d->error = dev.error;
 		progress(d, since, &shown);
 		pause_ms(POLL_MS);
 	}
 	if (shown)
 		fputs("\r\033[K", stderr);
-	if (ret == -EBUSY)
-		return say_busy(d);
+	take_events(d);
+	if (refused && (!d->error || d->error == -EBUSY))
+		return EXIT_BUSY;
+	if (refused)
+		return say_refused(d);
 	if (!is_gone(ret))
-		return fail(exit_status_of(ret), "%s: not deleted: %s", d->path,
+		return fail(exit_status_of(ret), "%s: %s", d->path,
 			    strerror(-ret));
-	if (!error)
-		error = result_of(d);
-	if (error)
-		return fail(EXIT_FAIL, "%s: deleted, but its image %s was not closed cleanly (%s); check it: qemu-img check",
-			    d->path, d->dev.ident, strerror(-error));
-	return EXIT_OK;
+	d->gone = true;
+	return say_deleted(d);
+}
+
+/* udev and the like look at a device and go. */
+static int delete_and_wait(struct del *d)
+{
+	int64_t give_up = now_ms() + RETRY_MS;
+	char users[256];
+	int status;
+
+	for (;;) {
+		status = request(d);
+		if (!status)
+			status = wait_device(d);
+		if (status != EXIT_BUSY)
+			return status;
+		if (now_ms() > give_up ||
+		    device_users(d->dev.index, users, sizeof(users)))
+			return say_busy(d);
+		pause_ms(POLL_MS);
+	}
 }
 
 static void wait_mapper(struct del *d)
@@ -180,11 +236,8 @@ static int del(struct del *d, const char *name)
 		ubdm_ctl_close(d->events);
 		d->events = NULL;
 	}
-	status = request(d);
-	if (status)
-		return status;
-	status = wait_device(d);
-	if (status != EXIT_BUSY)
+	status = delete_and_wait(d);
+	if (d->gone)
 		wait_mapper(d);
 	return status;
 }
