@@ -188,12 +188,25 @@ static int resolve_ok(const struct ubdm_resolve *r)
 	}
 }
 
-static bool outstanding(struct ubdm_dev *dev, u64 cookie)
+/* May the fault be answered like this?  -ENOENT: it is not outstanding. */
+static int answer_ok(struct ubdm_dev *dev, const struct ubdm_resolve *r)
 {
-	bool ret;
+	struct ubdm_faultp *f;
+	int ret = 0;
 
 	spin_lock_irq(&dev->ftab.lock);
-	ret = ubdm_ftab_find(&dev->ftab, cookie);
+	f = ubdm_ftab_find(&dev->ftab, r->cookie);
+	if (!f)
+		ret = -ENOENT;
+	else if (f->kind == UBDM_FAULT_FLUSH)
+		/* Only the mapper knows whether it has committed. */
+		ret = r->action == UBDM_RESOLVE_DONE ||
+		      r->action == UBDM_RESOLVE_ERROR ||
+		      r->action == UBDM_RESOLVE_HOLD ? 0 : -EINVAL;
+	else if (r->action == UBDM_RESOLVE_DONE)
+		/* "Nothing is done" would be asked for ever. */
+		ret = r->done && !(r->done & ((dev->block_size >> SECTOR_SHIFT) - 1)) ?
+			      0 : -EINVAL;
 	spin_unlock_irq(&dev->ftab.lock);
 	return ret;
 }
@@ -207,8 +220,8 @@ static bool outstanding(struct ubdm_dev *dev, u64 cookie)
  * @issue_flags: as given
  *
  * Context: dev->cmd_mutex held, which keeps a fault that is outstanding so.
- * Return: 0, 1 if the caller must drain, -EIOCBQUEUED (PLACE), -ENOENT, and as
- * ubdm_map().
+ * Return: 0, 1 if the caller must drain, -EIOCBQUEUED (PLACE), -ENOENT, -EINVAL,
+ * and as ubdm_map().
  */
 int ubdm_resolve(struct ubdm_dev *dev, struct ubdm_chan *chan,
 		 struct io_uring_cmd *cmd, const struct ubdm_resolve *r,
@@ -221,8 +234,9 @@ int ubdm_resolve(struct ubdm_dev *dev, struct ubdm_chan *chan,
 	ret = resolve_ok(r);
 	if (ret)
 		return ret;
-	if (!outstanding(dev, r->cookie))
-		return -ENOENT;
+	ret = answer_ok(dev, r);
+	if (ret)
+		return ret;
 
 	if (r->flags & UBDM_RESOLVE_F_INLINE)
 		ret = check(dev, &one, 1);

@@ -204,8 +204,9 @@ struct ubdm_fetch {
  * struct ubdm_resolve - RESOLVE: answer a fault
  * @cookie: the fault; -ENOENT if it is not outstanding on this channel
  * @addr: address of @nr_ext struct ubdm_extent (unless INLINE)
- * @done: DONE: sectors of the front request, from its start, that are complete
- *	(what remains is looked up again); HOLD: milliseconds
+ * @done: DONE: sectors of the front request, from its start, that are complete,
+ *	at least one block (what remains is looked up again), but ignored for
+ *	FLUSH; HOLD: milliseconds, at most 60000
  * @nr_ext: 0..UBDM_MAX_EXTENTS
  * @error: ERROR: -errno
  * @flags: UBDM_RESOLVE_F_*
@@ -215,6 +216,7 @@ struct ubdm_fetch {
  *
  * The extents are one transaction, installed before anybody is looked up
  * again.  If they are refused nothing changes and the fault stays outstanding.
+ * FLUSH takes DONE, ERROR and HOLD only.
  *
  * PLACE: the extents are LINEAR RW with a tid and adjoin each other; they
  * begin at the front request's first sector and end no later than it does.
@@ -258,7 +260,7 @@ struct ubdm_map {
 /**
  * struct ubdm_invalidate - INVALIDATE: forget clean translations
  * @start: first sector
- * @len: sectors
+ * @len: sectors; 0: forget nothing, only wait
  * @backing: index, with UBDM_INVAL_F_BACKING
  * @pad: 0
  * @flags: UBDM_INVAL_F_*
