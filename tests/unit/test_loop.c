@@ -1,0 +1,530 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * test_loop.c - the mapper between a fake ring and a fake image.
+ *
+ * Commands are recorded in the order in which they were queued, and completed
+ * when a test says so.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cm.h"
+#include "mapper.h"
+
+/* --- fake ring ---------------------------------------------------------- */
+
+static struct ubdm_cmd *sent[512];
+static unsigned int nr_sent;
+
+bool ubdm_ring_is_mine(const struct ubdm_ring *ring)
+{
+	(void)ring;
+	return true;
+}
+
+void ubdm_ring_queue(struct ubdm_ring *ring, struct ubdm_cmd *cmd)
+{
+	(void)ring;
+	cmd->local = false;
+	assert_in_range(nr_sent, 0, 511);
+	sent[nr_sent++] = cmd;
+}
+
+void ubdm_ring_queue_local(struct ubdm_ring *ring, struct ubdm_cmd *cmd,
+			   int res)
+{
+	ubdm_ring_queue(ring, cmd);
+	cmd->local = true;
+	cmd->res = res;
+}
+
+int ubdm_ring_init(struct ubdm_ring *ring, int channel)
+{
+	(void)ring;
+	(void)channel;
+	return 0;
+}
+
+void ubdm_ring_exit(struct ubdm_ring *ring)
+{
+	(void)ring;
+}
+
+int ubdm_ring_turn(struct ubdm_ring *ring)
+{
+	(void)ring;
+	return 0;
+}
+
+int ubdm_ring_wait(struct ubdm_ring *ring, int timeout_ms)
+{
+	(void)ring;
+	(void)timeout_ms;
+	return 0;
+}
+
+void ubdm_ring_clear(struct ubdm_ring *ring)
+{
+	(void)ring;
+}
+
+/* --- fake image --------------------------------------------------------- */
+
+static struct ubdm_mapper m;
+static bool would_block;
+static struct sp_reply answer;
+static bool hold_answers;		/* sp_handle() takes and says nothing yet */
+static struct sp_req taken[UBDM_MAX_JOBS];
+static unsigned int nr_taken;
+static struct { uint64_t token; int res; } acks[16];
+static unsigned int nr_acks;
+
+int sp_handle(struct sp_image *img, const struct sp_req *req, bool nonblock)
+{
+	(void)img;
+	if (nonblock && would_block)
+		return -EAGAIN;
+	taken[nr_taken++] = *req;
+	if (!hold_answers)
+		ubdm_sp_ops.reply(&m, req, &answer);
+	return 0;
+}
+
+void sp_acked(struct sp_image *img, uint64_t token, int res)
+{
+	(void)img;
+	acks[nr_acks].token = token;
+	acks[nr_acks++].res = res;
+}
+
+int sp_open(struct sp_image **out, const struct sp_options *opt,
+	    struct sp_err *err)
+{
+	(void)out;
+	(void)opt;
+	(void)err;
+	return -EIO;
+}
+
+const struct sp_info *sp_info(const struct sp_image *img)
+{
+	(void)img;
+	return NULL;
+}
+
+const struct sp_store *sp_store(const struct sp_image *img, unsigned int i)
+{
+	(void)img;
+	(void)i;
+	return NULL;
+}
+
+int sp_work(struct sp_image *img)
+{
+	(void)img;
+	return -1;
+}
+
+int sp_relink(struct sp_image *img, const struct sp_extent *ext,
+	      unsigned int nr, uint64_t max_tid, struct sp_err *err)
+{
+	(void)img;
+	(void)ext;
+	(void)nr;
+	(void)max_tid;
+	(void)err;
+	return 0;
+}
+
+int sp_finish(struct sp_image *img, const struct sp_extent *ext,
+	      unsigned int nr, struct sp_err *err)
+{
+	(void)img;
+	(void)ext;
+	(void)nr;
+	(void)err;
+	return 0;
+}
+
+void sp_close(struct sp_image *img)
+{
+	(void)img;
+}
+
+/* --- fake embedder ------------------------------------------------------ */
+
+static struct ubdm_job *deferred[UBDM_MAX_JOBS + 1];
+static unsigned int nr_deferred, nr_shutdowns, nr_works;
+static int gone;
+
+static void on_defer(void *ctx, struct ubdm_job *job)
+{
+	(void)ctx;
+	deferred[nr_deferred++] = job;
+}
+
+static void on_work(void *ctx)
+{
+	(void)ctx;
+	nr_works++;
+}
+
+static void on_shutdown(void *ctx)
+{
+	(void)ctx;
+	nr_shutdowns++;
+}
+
+static void on_gone(void *ctx, int error)
+{
+	(void)ctx;
+	assert_int_equal(gone, 0);
+	gone = error;
+}
+
+static const struct ubdm_mapper_ops ops = {
+	.defer = on_defer,
+	.work = on_work,
+	.shutdown = on_shutdown,
+	.gone = on_gone,
+};
+
+/* --- helpers ------------------------------------------------------------ */
+
+static int set_up(void **state)
+{
+	(void)state;
+	memset(&m, 0, sizeof(m));
+	m.ops = &ops;
+	pthread_mutex_init(&m.lock, NULL);
+	pthread_cond_init(&m.idle, NULL);
+	assert_int_equal(ubdm_tables_init(&m.tables), 0);
+	ubdm_loop_init(&m);
+
+	nr_sent = nr_taken = nr_acks = nr_deferred = nr_shutdowns = nr_works = 0;
+	gone = 0;
+	would_block = hold_answers = false;
+	answer = (struct sp_reply){ .action = SP_REDRIVE };
+	ubdm_loop_arm(&m);
+	assert_int_equal(nr_sent, NR_FETCH);
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	ubdm_tables_exit(&m.tables);
+	return 0;
+}
+
+/* The ring forgets what was sent so far and completes one. */
+static void complete(struct ubdm_cmd *cmd, int res)
+{
+	cmd->done(cmd, cmd->local ? cmd->res : res);
+}
+
+/* Delivers @nr faults through the @i-th FETCH. */
+static void deliver(int i, const struct ubdm_fault *f, int nr)
+{
+	memcpy(m.fetches[i].faults, f, nr * sizeof(*f));
+	nr_sent = 0;
+	complete(&m.fetches[i].cmd, nr);
+}
+
+static struct ubdm_fault fault_of(uint8_t kind, uint64_t cookie)
+{
+	return (struct ubdm_fault){ .kind = kind, .cookie = cookie, .lba = 8,
+				    .len = 8, .want_lba = 8, .want_len = 8 };
+}
+
+static const struct ubdm_resolve *resolve_at(unsigned int i)
+{
+	assert_true(i < nr_sent);
+	assert_int_equal(sent[i]->msg.op, UBDM_CMD_RESOLVE);
+	return (const struct ubdm_resolve *)sent[i]->msg.body;
+}
+
+static void send_fault(uint8_t kind)
+{
+	struct ubdm_fault f = fault_of(kind, 0x100000005ULL);
+
+	deliver(0, &f, 1);
+}
+
+/* --- tests -------------------------------------------------------------- */
+
+static void answer_and_next_fetch_go_together(void **state)
+{
+	(void)state;
+	send_fault(UBDM_FAULT_READ);
+	assert_int_equal(nr_sent, 2);
+	assert_int_equal(resolve_at(0)->cookie, 0x100000005ULL);
+	assert_int_equal(sent[1]->msg.op, UBDM_CMD_FETCH);
+	assert_int_equal(m.busy, 1);
+	complete(sent[0], 0);
+	assert_int_equal(m.busy, 0);
+}
+
+static void what_would_block_is_deferred(void **state)
+{
+	(void)state;
+	would_block = true;
+	send_fault(UBDM_FAULT_WRITE);
+	assert_int_equal(nr_deferred, 1);
+	assert_int_equal(nr_sent, 1);	/* the FETCH */
+	ubdm_job_run(deferred[0]);
+	assert_int_equal(nr_sent, 2);
+	assert_int_equal(resolve_at(1)->cookie, 0x100000005ULL);
+}
+
+static void token_is_acknowledged_with_the_result(void **state)
+{
+	(void)state;
+	answer.token = 42;
+	send_fault(UBDM_FAULT_WRITE);
+	assert_int_equal(nr_acks, 0);
+	complete(sent[0], 0);
+	assert_int_equal(nr_acks, 1);
+	assert_int_equal(acks[0].token, 42);
+	assert_int_equal(acks[0].res, 0);
+}
+
+static void fault_taken_back_is_acknowledged_and_let_go(void **state)
+{
+	(void)state;
+	answer.token = 42;
+	send_fault(UBDM_FAULT_WRITE);
+	complete(sent[0], -ENOENT);
+	assert_int_equal(acks[0].res, -ENOENT);
+	assert_int_equal(nr_sent, 2);
+	assert_int_equal(m.busy, 0);
+}
+
+static void refused_answer_becomes_eio(void **state)
+{
+	(void)state;
+	answer.token = 42;
+	send_fault(UBDM_FAULT_READ);
+	complete(sent[0], -EINVAL);
+	assert_int_equal(nr_acks, 1);
+	assert_int_equal(acks[0].res, -EINVAL);
+	assert_int_equal(nr_sent, 3);
+	assert_int_equal(resolve_at(2)->action, UBDM_RESOLVE_ERROR);
+	assert_int_equal(resolve_at(2)->error, -EIO);
+	assert_int_equal(resolve_at(2)->cookie, 0x100000005ULL);
+	assert_int_equal(m.busy, 1);
+	complete(sent[2], -ENOENT);
+	assert_int_equal(nr_acks, 1);
+	assert_int_equal(m.busy, 0);
+}
+
+static void short_memory_holds_the_fault(void **state)
+{
+	(void)state;
+	send_fault(UBDM_FAULT_WRITE);
+	complete(sent[0], -ENOMEM);
+	assert_int_equal(resolve_at(2)->action, UBDM_RESOLVE_HOLD);
+	assert_true(resolve_at(2)->done > 0);
+	assert_true(nr_works > 0);
+}
+
+static void bad_answer_of_the_slowpath_is_eio_too(void **state)
+{
+	struct sp_extent e = { .lba = 0, .len = 0, .type = SP_LINEAR };
+
+	(void)state;
+	answer.nr_ext = 1;
+	answer.ext = &e;
+	answer.token = 7;
+	send_fault(UBDM_FAULT_READ);
+	assert_true(sent[0]->local);
+	complete(sent[0], 0);
+	assert_int_equal(acks[0].res, -EINVAL);
+	assert_int_equal(resolve_at(2)->action, UBDM_RESOLVE_ERROR);
+}
+
+static void faults_wait_in_their_fetch_for_a_job(void **state)
+{
+	struct ubdm_fault f[FETCH_FAULTS];
+	struct ubdm_cmd *first = NULL;
+	int n = 0;
+
+	(void)state;
+	for (int i = 0; i < FETCH_FAULTS; i++)
+		f[i] = fault_of(UBDM_FAULT_READ, 100 + i);
+	/* 12 times 16 faults use all 192 jobs, the 13th gets none. */
+	for (int i = 0; i < UBDM_MAX_JOBS / FETCH_FAULTS; i++) {
+		deliver(i % NR_FETCH, f, FETCH_FAULTS);
+		assert_int_equal(nr_sent, FETCH_FAULTS + 1);
+		first = sent[0];
+		n += FETCH_FAULTS;
+	}
+	assert_int_equal(n, UBDM_MAX_JOBS);
+	assert_int_equal(m.busy, UBDM_MAX_JOBS);
+	nr_taken = 0;
+	deliver(0, f, 2);
+	assert_int_equal(nr_taken, 0);
+	assert_int_equal(nr_sent, 0);	/* not armed again either */
+
+	complete(first, 0);
+	assert_int_equal(nr_taken, 1);
+	assert_int_equal(nr_sent, 1);
+	assert_int_equal(resolve_at(0)->cookie, 100);
+	complete(sent[0], 0);
+	assert_int_equal(nr_sent, 3);
+	assert_int_equal(resolve_at(1)->cookie, 101);
+	assert_ptr_equal(sent[2], &m.fetches[0].cmd);
+}
+
+static void shutdown_comes_once_and_ends_fetching(void **state)
+{
+	struct ubdm_fault f[2] = { fault_of(UBDM_FAULT_SHUTDOWN, 0),
+				   fault_of(UBDM_FAULT_READ, 6) };
+
+	(void)state;
+	deliver(0, f, 2);
+	assert_int_equal(nr_shutdowns, 1);
+	assert_int_equal(nr_taken, 0);
+	assert_int_equal(nr_sent, 1);
+	assert_int_equal(resolve_at(0)->action, UBDM_RESOLVE_ERROR);
+	deliver(1, f, 1);
+	assert_int_equal(nr_shutdowns, 1);
+	assert_int_equal(nr_sent, 0);
+	complete(&m.fetches[2].cmd, -ECANCELED);
+	assert_int_equal(gone, 0);
+}
+
+static void commit_fault_is_a_flush_nobody_waits_for(void **state)
+{
+	struct sp_extent e = { .lba = 8, .len = 8, .tid = 9, .type = SP_ZERO,
+			       .perm = SP_PERM_R };
+	struct ubdm_fault f = fault_of(UBDM_FAULT_COMMIT, 0);
+
+	(void)state;
+	answer.nr_ext = 1;
+	answer.ext = &e;
+	send_fault(UBDM_FAULT_ZEROES);
+	complete(sent[0], 0);
+	answer = (struct sp_reply){ .action = SP_DONE };
+	nr_taken = 0;
+	deliver(0, &f, 1);
+	assert_int_equal(nr_taken, 1);
+	assert_int_equal(taken[0].kind, SP_FLUSH);
+	assert_int_equal(taken[0].tid, 9);
+	assert_int_equal(nr_sent, 2);
+	assert_true(sent[0]->local);
+
+	/* Another while it runs asks for nothing new. */
+	deliver(1, &f, 1);
+	assert_int_equal(nr_taken, 1);
+	complete((struct ubdm_cmd *)&m.jobs[0].cmd, 0);
+	assert_int_equal(m.busy, 0);
+	deliver(2, &f, 1);
+	assert_int_equal(nr_taken, 2);
+}
+
+static void unknown_fault_is_refused(void **state)
+{
+	(void)state;
+	send_fault(99);
+	assert_int_equal(nr_taken, 0);
+	assert_int_equal(resolve_at(0)->error, -EOPNOTSUPP);
+}
+
+static void callbacks_keep_their_order(void **state)
+{
+	struct sp_extent e = { .lba = 8, .len = 8, .type = SP_ZERO,
+			       .perm = SP_PERM_R };
+
+	(void)state;
+	nr_sent = 0;
+	ubdm_sp_ops.map(&m, &e, 1);
+	ubdm_sp_ops.invalidate(&m, 0, 64, 8, 11);
+	ubdm_sp_ops.commit(&m, 5);
+	assert_int_equal(nr_sent, 3);
+	assert_int_equal(sent[0]->msg.op, UBDM_CMD_MAP);
+	assert_int_equal(sent[1]->msg.op, UBDM_CMD_INVALIDATE);
+	assert_int_equal(sent[2]->msg.op, UBDM_CMD_COMMIT);
+	assert_int_equal(m.busy, 3);
+	complete(sent[0], -ENOMEM);	/* readahead: nobody minds */
+	complete(sent[1], -EBUSY);
+	complete(sent[2], 0);
+	assert_int_equal(nr_acks, 1);
+	assert_int_equal(acks[0].token, 11);
+	assert_int_equal(acks[0].res, -EBUSY);
+	assert_int_equal(m.busy, 0);
+}
+
+static void more_notes_than_are_pooled_are_sent(void **state)
+{
+	(void)state;
+	nr_sent = 0;
+	for (int i = 0; i < NR_NOTES + 20; i++)
+		ubdm_sp_ops.commit(&m, i + 1);
+	assert_int_equal(nr_sent, NR_NOTES + 20);
+	for (unsigned int i = 0; i < nr_sent; i++)
+		complete(sent[i], 0);
+	assert_int_equal(m.busy, 0);
+}
+
+static void taken_over_is_told_once(void **state)
+{
+	struct ubdm_fault f[2] = { fault_of(UBDM_FAULT_READ, 6),
+				   fault_of(UBDM_FAULT_READ, 7) };
+
+	(void)state;
+	answer.token = 3;
+	deliver(0, f, 2);
+	complete(sent[0], -ESTALE);
+	assert_int_equal(gone, -ESTALE);
+	complete(sent[1], -ESTALE);
+	complete(&m.fetches[1].cmd, -ECANCELED);
+	complete(&m.fetches[2].cmd, -ESTALE);
+	assert_int_equal(nr_acks, 2);
+	assert_int_equal(m.busy, 0);
+	assert_int_equal(nr_sent, 3);	/* nothing since */
+}
+
+static void cancelled_fetch_is_the_end(void **state)
+{
+	(void)state;
+	complete(&m.fetches[0].cmd, -ECANCELED);
+	assert_int_equal(gone, -ESHUTDOWN);
+}
+
+static void interrupted_fetch_is_armed_again(void **state)
+{
+	(void)state;
+	nr_sent = 0;
+	complete(&m.fetches[3].cmd, -EINTR);
+	assert_int_equal(nr_sent, 1);
+	assert_ptr_equal(sent[0], &m.fetches[3].cmd);
+	assert_int_equal(gone, 0);
+}
+
+#define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(answer_and_next_fetch_go_together),
+		T(what_would_block_is_deferred),
+		T(token_is_acknowledged_with_the_result),
+		T(fault_taken_back_is_acknowledged_and_let_go),
+		T(refused_answer_becomes_eio),
+		T(short_memory_holds_the_fault),
+		T(bad_answer_of_the_slowpath_is_eio_too),
+		T(faults_wait_in_their_fetch_for_a_job),
+		T(shutdown_comes_once_and_ends_fetching),
+		T(commit_fault_is_a_flush_nobody_waits_for),
+		T(unknown_fault_is_refused),
+		T(callbacks_keep_their_order),
+		T(more_notes_than_are_pooled_are_sent),
+		T(taken_over_is_told_once),
+		T(cancelled_fetch_is_the_end),
+		T(interrupted_fetch_is_armed_again),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
