@@ -720,6 +720,23 @@ unsigned int fdev_dump(struct fdev *d, struct sp_extent **ext, uint64_t *max_tid
 	return n;
 }
 
+bool fdev_writable(struct fdev *d, uint64_t off, uint64_t len)
+{
+	bool found = false;
+	unsigned int i;
+
+	pthread_mutex_lock(&d->lock);
+	for (i = 0; i < d->nr && !found; i++) {
+		const struct sp_extent *e = &d->ext[i];
+
+		found = e->type == SP_LINEAR && e->perm & SP_PERM_W &&
+			e->store == d->store_to_backing[0] &&
+			e->off < off + len && off < e->off + e->len;
+	}
+	pthread_mutex_unlock(&d->lock);
+	return found;
+}
+
 static bool is_dead(const struct fdev *d)
 {
 	return __atomic_load_n(&d->dead, __ATOMIC_ACQUIRE);

@@ -74,6 +74,9 @@ void fdev_settle(struct fdev *d);		/* deliver all acknowledgements */
 /* Uncommitted extents as DUMP tells them, malloc'ed. */
 unsigned int fdev_dump(struct fdev *d, struct sp_extent **ext, uint64_t *max_tid);
 
+/* Is any sector of store 0 in [off, off + len) open to writes of the kernel? */
+bool fdev_writable(struct fdev *d, uint64_t off, uint64_t len);
+
 /* Del: drain, commit, tidy up.  The device is gone afterwards in any case. */
 int fdev_finish(struct fdev *d, struct sp_err *err);
 /* The mapper dies here and now, and a new one attaches. */
