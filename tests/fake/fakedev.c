@@ -81,6 +81,8 @@ struct fdev {
 	int64_t busy_since;	/* the only thread is inside sp_handle() since */
 	unsigned int acking;	/* threads inside sp_acked() */
 
+	struct active held;
+
 	pthread_t acker;	/* so that a call that waits for an ack gets it */
 	bool stop;
 };
@@ -1237,6 +1239,40 @@ static int sync_backings(struct fdev *d)
 		}
 	}
 	return 0;
+}
+
+bool fdev_extent(struct fdev *d, uint64_t lba, struct sp_extent *e)
+{
+	unsigned int i, j;
+	bool found;
+
+	pthread_mutex_lock(&d->lock);
+	i = find(d, lba);
+	found = i < d->nr && d->ext[i].lba <= lba;
+	if (found) {
+		*e = d->ext[i];
+		for (j = 0; has_off(e) && j < d->nr_stores; j++) {
+			if (d->store_to_backing[j] == d->ext[i].store) {
+				e->store = j;
+				break;
+			}
+		}
+	}
+	pthread_mutex_unlock(&d->lock);
+	return found;
+}
+
+void fdev_hold(struct fdev *d)
+{
+	pthread_mutex_lock(&d->lock);
+	begin_io(d, &d->held);
+	pthread_mutex_unlock(&d->lock);
+}
+
+void fdev_unhold(struct fdev *d)
+{
+	end_io(d, &d->held);
+	fdev_settle(d);
 }
 
 int fdev_flush(struct fdev *d)

@@ -77,6 +77,12 @@ unsigned int fdev_dump(struct fdev *d, struct sp_extent **ext, uint64_t *max_tid
 /* Is any sector of store 0 in [off, off + len) open to writes of the kernel? */
 bool fdev_writable(struct fdev *d, uint64_t off, uint64_t len);
 
+/* The extent at lba, its store translated back; false: a hole. */
+bool fdev_extent(struct fdev *d, uint64_t lba, struct sp_extent *e);
+/* An I/O that began now and does not end: nothing drains before fdev_unhold(). */
+void fdev_hold(struct fdev *d);
+void fdev_unhold(struct fdev *d);
+
 /* Del: drain, commit, tidy up.  The device is gone afterwards in any case. */
 int fdev_finish(struct fdev *d, struct sp_err *err);
 /* The mapper dies here and now, and a new one attaches. */
