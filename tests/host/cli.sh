@@ -1,0 +1,84 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# The command line where there is no driver: one clear line for each mistake,
+# the documented exit status, nothing left behind.
+. "$(dirname "$0")/../guest/lib.sh"
+
+here=$(cd "$(dirname "$0")/../.." && pwd)
+PATH=$here/build:$PATH
+requires ubdmap
+
+if [ -e /dev/ubdmap ]; then
+	echo "1..0 # SKIP the driver is loaded"
+	trap - EXIT
+	exit 77
+fi
+
+dir=$(mktemp -d)
+cleanup "rm -rf '$dir'"
+cd "$dir" || exit 1
+truncate -s 1M a.raw
+
+# says STATUS TEXT COMMAND...: fails so, with one line on stderr that has TEXT
+says() {
+	status=$1 text=$2
+	shift 2
+	rc=0
+	"$@" >out 2>err || rc=$?
+	if [ "$rc" = "$status" ] && [ "$(wc -l <err)" = 1 ] &&
+	   grep -q -- "$text" err && [ ! -s out ]; then
+		return 0
+	fi
+	echo "status $rc, stdout:"
+	cat out
+	echo "stderr:"
+	cat err
+	return 1
+}
+
+lists_commands() {
+	ubdmap --help >out && for c in add del list stat map attach; do
+		grep -q "^  $c " out || return 1
+		ubdmap $c --help >"$c" && grep -q "^usage: ubdmap $c" "$c" || return 1
+		ubdmap help $c | cmp - "$c" || return 1
+	done
+}
+
+check "help lists the commands, and each has its own" lists_commands
+check "the version is one line" sh -c 'ubdmap --version | grep -q "^ubdmap [0-9]"'
+refuses "no command is wrong usage" ubdmap
+check "an unknown command is wrong usage" says 2 "no command 'mont'" ubdmap mont
+check "an unknown option is wrong usage" says 2 "-Z: no such option" ubdmap add -Z a.raw
+check "an option of the mapper is none of add" says 2 "no such option" \
+	ubdmap add --ready-fd=1 a.raw
+check "a missing argument is wrong usage" says 2 "argument is missing" ubdmap add -b
+check "a missing image is wrong usage" says 2 "which image" ubdmap add
+check "two images are wrong usage" says 2 "one image" ubdmap add a.raw b.raw
+check "an unknown format names those there are" says 2 "raw and qcow2" \
+	ubdmap add -f vmdk a.raw
+for b in 0 100 511 513 8192 1K5 -512 99999999999999999999; do
+	check "a sector of $b bytes is refused" says 2 "512, 1024, 2048" \
+		ubdmap add -b "$b" a.raw
+done
+for s in 0 x 3x -1 99999999999G 1Kb; do
+	check "a cache of '$s' is refused" says 2 "not a size" \
+		ubdmap add "--cache-size=$s" a.raw
+done
+check "an image that isn't there is named" says 3 "nope.raw: No such file" \
+	ubdmap add nope.raw
+check "del wants a device" says 2 "which device" ubdmap del
+check "map wants a device" says 2 "which device" ubdmap map
+check "list wants one device at most" says 2 "one device" ubdmap list a b
+check "a misspelt option of del does not delete" says 2 "--frce" ubdmap del --frce ubdmap0
+
+for c in "add a.raw" "list" "stat" "del ubdmap0" "map ubdmap0" "attach ubdmap0"; do
+	# shellcheck disable=SC2086  # words
+	check "'$c' without the driver says how to get it" \
+		says 5 "ubdmap driver" ubdmap $c
+done
+check "JSON is not printed on failure" says 5 "ubdmap driver" ubdmap list --json
+
+sleep 0.1
+equal "no mapper is left" "$(pgrep -f 'ubdmap mapper' || true)" ""
+equal "no file is left" "$(find . -name '*.raw' | sort)" "./a.raw"
