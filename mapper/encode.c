@@ -9,6 +9,8 @@
 
 #include "encode.h"
 
+#define MAX_HOLD_MS	60000	/* the uapi's; a longer wait is asked for again */
+
 #define SAME(a, b) static_assert((int)(a) == (int)(b), #a " is not " #b)
 
 SAME(SP_READ, UBDM_FAULT_READ);
@@ -184,8 +186,10 @@ static int encode_action(struct ubdm_resolve *b, const struct sp_reply *reply)
 	case SP_REDRIVE:
 		return 0;
 	case SP_DONE:
-	case SP_HOLD:
 		b->done = reply->done;
+		return 0;
+	case SP_HOLD:
+		b->done = reply->done < MAX_HOLD_MS ? reply->done : MAX_HOLD_MS;
 		return 0;
 	case SP_ERROR:
 		if (reply->error >= 0 || reply->error < -4095)
@@ -259,7 +263,7 @@ int ubdm_encode_invalidate(struct ubdm_msg *m, unsigned int backing,
 	struct ubdm_invalidate *b =
 		body_of(m, ubdm_invalidate, UBDM_CMD_INVALIDATE);
 
-	if (backing >= UBDM_MAX_BACKINGS || !range_ok(off, len))
+	if (backing >= UBDM_MAX_BACKINGS || (len && !range_ok(off, len)))
 		return -EINVAL;
 	b->start = off;
 	b->len = len;

@@ -66,6 +66,7 @@ void ubdm_encode_resolve_hold(struct ubdm_msg *m, uint64_t cookie,
  */
 int ubdm_encode_map(struct ubdm_msg *m, const struct sp_extent *ext,
 		    unsigned int nr, struct ubdm_extent *table);
+/* @len 0: only wait for the I/O under way */
 int ubdm_encode_invalidate(struct ubdm_msg *m, unsigned int backing,
 			   uint64_t off, uint64_t len);
 void ubdm_encode_commit(struct ubdm_msg *m, uint64_t tid);

@@ -209,6 +209,20 @@ static void resolve_error_must_be_one(void **state)
 			 -EINVAL);
 }
 
+static void hold_is_no_longer_than_the_driver_allows(void **state)
+{
+	struct ubdm_msg m;
+
+	(void)state;
+	assert_int_equal(resolve(&m, (struct sp_reply){ .action = SP_HOLD,
+							.done = 250 }), 0);
+	assert_int_equal(resolve_of(&m)->done, 250);
+	assert_int_equal(resolve(&m, (struct sp_reply){ .action = SP_HOLD,
+							.done = UINT64_MAX }),
+			 0);
+	assert_int_equal(resolve_of(&m)->done, 60000);
+}
+
 static void resolve_tells_of_a_failed_sync(void **state)
 {
 	struct ubdm_msg m;
@@ -297,7 +311,7 @@ static void invalidate_names_a_backing(void **state)
 	assert_int_equal(b->len, 64);
 	assert_rest_is_zero(&m, sizeof(*b));
 	assert_int_equal(ubdm_encode_invalidate(&m, 1024, 0, 1), -EINVAL);
-	assert_int_equal(ubdm_encode_invalidate(&m, 0, 0, 0), -EINVAL);
+	assert_int_equal(ubdm_encode_invalidate(&m, 0, 0, 0), 0);
 	assert_int_equal(ubdm_encode_invalidate(&m, 0, UINT64_MAX, 2),
 			 -EINVAL);
 }
@@ -389,6 +403,7 @@ int main(void)
 		cmocka_unit_test(resolve_with_one_extent_is_inline),
 		cmocka_unit_test(resolve_with_more_points_to_them),
 		cmocka_unit_test(resolve_error_must_be_one),
+		cmocka_unit_test(hold_is_no_longer_than_the_driver_allows),
 		cmocka_unit_test(resolve_tells_of_a_failed_sync),
 		cmocka_unit_test(place_wants_adjoining_writable_changes),
 		cmocka_unit_test(second_answers_carry_no_extents),
