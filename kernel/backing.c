@@ -129,6 +129,7 @@ int ubdm_backing_add(struct ubdm_dev *dev, const struct ubdm_backing_add *arg)
 	}
 	/* Extents that name it come after it: the tree's publish orders them. */
 	WRITE_ONCE(dev->backing[i], b);
+	WRITE_ONCE(dev->backing_end, max_t(unsigned int, dev->backing_end, i + 1));
 	return i;
 einval:
 	kfree(b);
@@ -194,9 +195,9 @@ int ubdm_backing_del(struct ubdm_dev *dev, u32 index)
  */
 void ubdm_backing_release_all(struct ubdm_dev *dev)
 {
-	int i;
+	unsigned int i;
 
-	for (i = 0; i < UBDM_MAX_BACKINGS; i++) {
+	for (i = 0; i < dev->backing_end; i++) {
 		if (!dev->backing[i])
 			continue;
 		ubdm_backing_sync(dev->backing[i]);
@@ -242,9 +243,9 @@ int ubdm_backing_sync(struct ubdm_backing *b)
  */
 void ubdm_backing_dirty_all(struct ubdm_dev *dev, bool dirty)
 {
-	int i;
+	unsigned int i, end = READ_ONCE(dev->backing_end);
 
-	for (i = 0; i < UBDM_MAX_BACKINGS; i++) {
+	for (i = 0; i < end; i++) {
 		struct ubdm_backing *b = READ_ONCE(dev->backing[i]);
 
 		if (b && b->write)

@@ -137,9 +137,9 @@ static void watch_work(struct work_struct *work)
 static u32 dma_alignment(struct ubdm_dev *dev)
 {
 	u32 align = SECTOR_SIZE - 1;
-	int i;
+	unsigned int i;
 
-	for (i = 0; i < UBDM_MAX_BACKINGS; i++)
+	for (i = 0; i < dev->backing_end; i++)
 		if (dev->backing[i] && dev->backing[i]->bdev)
 			align |= bdev_dma_alignment(dev->backing[i]->bdev);
 	return align;
@@ -479,6 +479,8 @@ static void dev_free(struct kref *ref)
 {
 	struct ubdm_dev *dev = container_of(ref, struct ubdm_dev, ref);
 
+	if (dev->shrinker)
+		ubdm_shrink_exit(dev);
 	if (dev->wq)
 		destroy_workqueue(dev->wq);
 	if (dev->unbound_wq)
@@ -590,7 +592,7 @@ static int alloc_parts(struct ubdm_dev *dev, const struct ubdm_dev_args *args)
 		ret = bioset_init(&dev->split_set, BIO_POOL_MIN, 0, 0);
 	if (!ret)
 		ret = bioset_init(&dev->place_set, BIO_POOL_MIN, 0, 0);
-	return ret ?: alloc_queues(dev);
+	return ret ?: alloc_queues(dev) ?: ubdm_shrink_init(dev);
 }
 
 /**

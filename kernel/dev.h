@@ -60,6 +60,7 @@ struct ubdm_dev {
 	/* Read on every hit, written rarely. */
 	struct ubdm_tlb tlb;
 	struct ubdm_backing **backing;	/* [UBDM_MAX_BACKINGS]; cmd_mutex, readers SRCU */
+	unsigned int backing_end;	/* above every index ever used; cmd_mutex */
 	struct ubdm_stats __percpu *stats;
 	struct ubdm_cpuq __percpu *cpuq;
 	struct gendisk *disk;
@@ -120,6 +121,7 @@ struct ubdm_dev {
 	u32 mapper_pid;
 	const struct cred *owner;
 	char *ident, *format;
+	struct shrinker *shrinker;
 	struct kref ref;
 };
 
@@ -138,6 +140,8 @@ struct ubdm_dev *ubdm_dev_find(int index);
 struct ubdm_dev *ubdm_dev_find_from(int index);
 bool ubdm_dev_may_control(struct ubdm_dev *dev, bool admin);
 void ubdm_dev_put(struct ubdm_dev *dev);
+int ubdm_shrink_init(struct ubdm_dev *dev);
+void ubdm_shrink_exit(struct ubdm_dev *dev);
 int ubdm_dev_init(void);
 void ubdm_dev_exit(void);
 

@@ -108,7 +108,8 @@ void ubdm_flush_answered(struct ubdm_dev *dev, struct bio_list *bios, int error)
 void ubdm_flush_work(struct work_struct *work)
 {
 	struct ubdm_dev *dev = container_of(work, struct ubdm_dev, flush_work);
-	int ret = 0, err, i, idx;
+	unsigned int i, end = READ_ONCE(dev->backing_end);
+	int ret = 0, err, idx;
 	struct ubdm_backing *b;
 	struct bio_list bios;
 
@@ -121,7 +122,7 @@ void ubdm_flush_work(struct work_struct *work)
 
 	/* The backings stay as long as we are inside. */
 	idx = ubdm_io_enter(dev);
-	for (i = 0; i < UBDM_MAX_BACKINGS; i++) {
+	for (i = 0; i < end; i++) {
 		b = READ_ONCE(dev->backing[i]);
 		if (!b)
 			continue;

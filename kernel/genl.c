@@ -66,7 +66,8 @@ static struct ubdm_dev *get_dev(struct sk_buff *skb, struct genl_info *info)
 static int put_stats(struct sk_buff *msg, struct ubdm_dev *dev)
 {
 	struct nlattr *nest = nla_nest_start(msg, UBDM_A_STATS);
-	int i, n = 0;
+	unsigned int n;
+	int i;
 
 	if (!nest)
 		return -EMSGSIZE;
@@ -85,7 +86,7 @@ static int put_stats(struct sk_buff *msg, struct ubdm_dev *dev)
 			break;
 		case UBDM_S_BACKINGS:
 			mutex_lock(&dev->cmd_mutex);
-			for (v = 0, n = 0; n < UBDM_MAX_BACKINGS; n++)
+			for (v = 0, n = 0; n < dev->backing_end; n++)
 				v += !!dev->backing[n];
 			mutex_unlock(&dev->cmd_mutex);
 			break;
