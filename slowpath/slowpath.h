@@ -205,6 +205,32 @@ struct sp_info {
 	char warning[256];
 };
 
+/**
+ * struct sp_stats - what was done so far
+ * @f1: fdatasyncs before metadata was written (rule 13)
+ * @f2: fdatasyncs after it (rule 15)
+ * @refill_syncs: fdatasyncs to fill the pool, to prepare and to finish
+ * @commits: rounds
+ * @cows: clusters copied
+ * @places: PLACE replies
+ * @allocs: clusters mapped over zeros
+ * @decompressions: clusters decompressed
+ * @uncommitted: clusters changed and not committed, now
+ * @pool: clusters in the pool, now
+ */
+struct sp_stats {
+	uint64_t f1;
+	uint64_t f2;
+	uint64_t refill_syncs;
+	uint64_t commits;
+	uint64_t cows;
+	uint64_t places;
+	uint64_t allocs;
+	uint64_t decompressions;
+	uint64_t uncommitted;
+	uint64_t pool;
+};
+
 struct sp_image;
 
 /**
@@ -233,6 +259,11 @@ const struct sp_info *sp_info(const struct sp_image *img);
  * sp_store - the @i-th store, or NULL past the last
  */
 const struct sp_store *sp_store(const struct sp_image *img, unsigned int i);
+
+/**
+ * sp_stats - counters
+ */
+void sp_stats(struct sp_image *img, struct sp_stats *stats);
 
 /**
  * sp_handle - take a request

@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * read.c - READ: tell where the data is, far beyond what was asked.
+ *
+ * The reply has three parts: what was asked, which decides whether it can be
+ * given at all; what follows, as far as the budget goes; and what lies before, so
+ * that random reads find their neighbourhood mapped.  All extents are clean.
+ * Uncommitted clusters are in the kernel already and are passed over.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "internal.h"
+
+#define MAX_AHEAD	448		/* extents */
+#define MAX_BEHIND	64
+#define MAX_PIECES	1024		/* looked at, mapped or not */
+#define MAX_CLUSTERS	(1u << 17)	/* entries looked at */
+#define BEHIND_CLUSTERS	8192
+#define MAX_FILLS	32
+#define FILL_MAX	2048		/* sectors decompressed ahead */
+
+static bool add(struct sp_image *img, struct extents *x, const struct mapping *m,
+		uint64_t lba)
+{
+	struct sp_extent e = { .lba = lba, .len = m->len, .perm = SP_PERM_R };
+
+	switch (m->kind) {
+	case MAP_DATA:
+		e.type = SP_LINEAR;
+		e.store = m->layer;
+		e.off = m->off;
+		if (!m->layer && img->eng && img->prepared && !img->failed)
+			e.perm |= SP_PERM_W;
+		break;
+	case MAP_ZERO:
+		e.type = SP_ZERO;
+		break;
+	default:
+		e.type = SP_EIO;
+		e.perm = 0;
+		break;
+	}
+	return extents_add(x, &e);
+}
+
+static bool add_cached(struct sp_image *img, struct extents *x, struct mapping *m,
+		       uint64_t lba)
+{
+	struct sp_extent e = { .lba = lba, .type = SP_LINEAR, .perm = SP_PERM_R };
+
+	e.store = img->nr_layers;
+	e.len = m->len;
+	if (!cache_find(img, lba, &e.len, &e.off))
+		return false;
+	m->len = e.len;
+	return extents_add(x, &e);
+}
+
+static uint64_t clusters(const struct sp_image *img, uint64_t len)
+{
+	return (len >> img->info.granule_shift) + 1;
+}
+
+/* How much to decompress at once: more for those who read in sequence. */
+static uint64_t fill_length(struct sp_image *img, const struct sp_req *req, uint64_t lba)
+{
+	uint64_t len;
+
+	if (lba == img->read_next || req->seq)
+		img->read_run += img->read_run < 6;
+	else
+		img->read_run = 0;
+	len = img->read_run ? 64ull << img->read_run : 1;
+	if (len > FILL_MAX)
+		len = FILL_MAX;
+	if (len > img->info.size - lba)
+		len = img->info.size - lba;
+	return len;
+}
+
+/* Is this piece to be brought to the cache first? */
+static bool want_fill(struct sp_image *img, const struct sp_req *req, uint64_t lba,
+		      struct need *need)
+{
+	uint64_t stop = req->want_lba + req->want_len;
+
+	if (need->fills >= MAX_FILLS || !img->cache)
+		return false;
+	if (need->stop && need->stop < stop)
+		stop = need->stop;
+	if (lba != req->lba && lba >= stop)
+		return false;
+	need->kind = NEED_FILL;
+	need->lba = lba;
+	need->len = fill_length(img, req, lba);
+	return true;
+}
+
+/* From the request on.  0, -EAGAIN, or why the first piece cannot be given. */
+static int look_ahead(struct sp_image *img, const struct sp_req *req, struct extents *x,
+		      struct need *need)
+{
+	uint64_t lba = req->lba, seen = 0;
+	struct mapping m;
+	bool ok;
+
+	for (int n = 0; n < MAX_PIECES && lba < img->info.size; n++, lba += m.len) {
+		if (resolve(img, lba, img->info.size - lba, &m, need)) {
+			if (lba < req->lba + req->len)
+				return -EAGAIN;
+			break;
+		}
+		seen += clusters(img, m.len);
+		if (m.busy && lba == req->lba) {
+			need->kind = NEED_WAIT;
+			return -EAGAIN;
+		}
+		if (m.dirty)
+			continue;
+		if (m.kind == MAP_COMP || m.kind == MAP_MIXED) {
+			ok = add_cached(img, x, &m, lba);
+			if (!ok && want_fill(img, req, lba, need))
+				return -EAGAIN;
+			if (!ok && lba == req->lba)
+				return -ETIME;
+			if (!ok && x->nr == x->max)
+				break;
+		} else if (!add(img, x, &m, lba)) {
+			break;
+		}
+		if (seen > MAX_CLUSTERS)
+			break;
+	}
+	return 0;
+}
+
+static void look_behind(struct sp_image *img, uint64_t end, struct extents *x)
+{
+	uint64_t span = (uint64_t)BEHIND_CLUSTERS << img->info.granule_shift;
+	struct mapping m;
+	struct need none;
+	uint64_t lba;
+	bool ok;
+
+	lba = end & ~(span - 1);
+	for (int n = 0; n < MAX_PIECES && lba < end; n++, lba += m.len) {
+		if (resolve(img, lba, end - lba, &m, &none))
+			return;
+		if (m.dirty)
+			continue;
+		if (m.kind == MAP_COMP || m.kind == MAP_MIXED)
+			ok = add_cached(img, x, &m, lba) || x->nr < x->max;
+		else
+			ok = add(img, x, &m, lba);
+		if (!ok)
+			return;
+	}
+}
+
+/**
+ * try_read - answer READ
+ * @img: the image
+ * @req: the request
+ * @need: what is lacking, with -EAGAIN
+ *
+ * Context: the lock.
+ * Return: 0: replied; -EAGAIN; -ETIME: the cache is busy.
+ */
+int try_read(struct sp_image *img, const struct sp_req *req, struct need *need)
+{
+	struct extents ahead = { .max = MAX_AHEAD, .ext = img->scratch + MAX_BEHIND };
+	struct extents behind = { .max = MAX_BEHIND, .ext = img->scratch };
+	int rc;
+
+	rc = look_ahead(img, req, &ahead, need);
+	if (rc)
+		return rc;
+	look_behind(img, req->lba, &behind);
+	memmove(behind.ext + behind.nr, ahead.ext, ahead.nr * sizeof(*ahead.ext));
+	behind.nr += ahead.nr;
+	img->read_next = req->lba + req->len;
+	reply_redrive(img, req, &behind, 0);
+	return 0;
+}
