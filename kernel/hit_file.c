@@ -18,7 +18,9 @@
 #include "flush.h"
 
 #include <linux/backing-dev.h>
+#include <linux/blk-cgroup.h>
 #include <linux/cred.h>
+#include <linux/kthread.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/task_stack.h>
 #include <linux/uio.h>
@@ -147,29 +149,45 @@ static void issue(struct ubdm_io *io, bool nowait)
 }
 
 struct io_scope {
-	const struct cred *old_cred;
+	bool on;
+	struct cgroup_subsys_state *css;
+	const struct cred *cred, *old_cred;
 	unsigned int noio;
 	unsigned int throttle;
 };
 
 /*
  * Backing I/O must neither enter reclaim through the device nor be throttled
- * behind the dirty pages it is cleaning.
+ * behind the dirty pages it is cleaning.  It runs with the credentials the
+ * file was opened with, and is charged to the cgroup that caused it.
  */
-static void scope_enter(struct io_scope *s, struct file *file)
+static void scope_enter(struct io_scope *s, struct ubdm_io *io)
 {
+	s->on = true;
+	s->cred = io->backing->file->f_cred;
+	s->css = bio_blkcg_css(io->bio);
 	s->throttle = current->flags & PF_LOCAL_THROTTLE;
 	current->flags |= PF_LOCAL_THROTTLE;
 	s->noio = memalloc_noio_save();
-	s->old_cred = override_creds(file->f_cred);
+	s->old_cred = override_creds(s->cred);
+	kthread_associate_blkcg(s->css);
 }
 
 static void scope_leave(struct io_scope *s)
 {
+	kthread_associate_blkcg(NULL);
 	revert_creds(s->old_cred);
 	memalloc_noio_restore(s->noio);
 	if (!s->throttle)
 		current->flags &= ~PF_LOCAL_THROTTLE;
+	s->on = false;
+}
+
+/* Both pointers are held by the scope, so equal means the same. */
+static bool scope_fits(const struct io_scope *s, struct ubdm_io *io)
+{
+	return s->cred == io->backing->file->f_cred &&
+	       s->css == bio_blkcg_css(io->bio);
 }
 
 static void unbound_work(struct work_struct *work)
@@ -177,7 +195,7 @@ static void unbound_work(struct work_struct *work)
 	struct ubdm_io *io = container_of(work, struct ubdm_io, work);
 	struct io_scope scope;
 
-	scope_enter(&scope, io->backing->file);
+	scope_enter(&scope, io);
 	issue(io, false);
 	scope_leave(&scope);
 }
@@ -190,22 +208,19 @@ void ubdm_hit_file_batch(struct work_struct *work)
 {
 	struct ubdm_cpuq *q = container_of(work, struct ubdm_cpuq, work);
 	struct llist_node *list = llist_reverse_order(llist_del_all(&q->list));
+	struct io_scope scope = {};
 	struct ubdm_io *io, *next;
-	struct file *file = NULL;
-	struct io_scope scope;
 	struct blk_plug plug;
 
 	blk_start_plug(&plug);
 	llist_for_each_entry_safe(io, next, list, node) {
-		if (io->backing->file != file) {
-			if (file)
-				scope_leave(&scope);
-			file = io->backing->file;
-			scope_enter(&scope, file);
-		}
+		if (scope.on && !scope_fits(&scope, io))
+			scope_leave(&scope);
+		if (!scope.on)
+			scope_enter(&scope, io);
 		issue(io, true);
 	}
-	if (file)
+	if (scope.on)
 		scope_leave(&scope);
 	blk_finish_plug(&plug);
 }
