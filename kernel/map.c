@@ -97,6 +97,30 @@ static int get_extents(struct ubdm_dev *dev, u64 addr, u32 nr,
 	return 0;
 }
 
+/*
+ * Uncommitted extents cannot be evicted, so the tree can outgrow its bound.
+ * Past the bound the mapper is asked to commit, past twice the bound nothing
+ * more is taken until it has.
+ */
+static int install(struct ubdm_dev *dev, const struct ubdm_extent *ext, u32 nr)
+{
+	u64 have = READ_ONCE(dev->tlb.nr), max = dev->tlb.max;
+	bool ask = false;
+	int ret = -ENOMEM;
+
+	if (have <= 2 * max)
+		ret = ubdm_tlb_install(&dev->tlb, ext, nr);
+	if (READ_ONCE(dev->tlb.nr) > max) {
+		spin_lock_irq(&dev->ftab.lock);
+		ask = !dev->want_commit;
+		dev->want_commit = true;
+		spin_unlock_irq(&dev->ftab.lock);
+	}
+	if (ask)
+		ubdm_fetch_kick(dev);
+	return ret;
+}
+
 /**
  * ubdm_map - MAP
  * @dev: the device
@@ -114,7 +138,7 @@ int ubdm_map(struct ubdm_dev *dev, u64 addr, u32 nr)
 	ret = get_extents(dev, addr, nr, &ext);
 	if (ret)
 		return ret;
-	ret = ubdm_tlb_install(&dev->tlb, ext, nr);
+	ret = install(dev, ext, nr);
 	kvfree(ext);
 	return ret;
 }
@@ -254,7 +278,7 @@ int ubdm_resolve(struct ubdm_dev *dev, struct ubdm_chan *chan,
 		return ret;
 	}
 	if (r->nr_ext) {
-		drain = ubdm_tlb_install(&dev->tlb, ext ?: &one, r->nr_ext);
+		drain = install(dev, ext ?: &one, r->nr_ext);
 		kvfree(ext);
 		if (drain < 0)
 			return drain;
