@@ -58,7 +58,8 @@ static int set_up(struct ubdm_ring *ring, int channel)
 		.flags = IORING_SETUP_SQE128 | IORING_SETUP_CQSIZE |
 			 IORING_SETUP_R_DISABLED | IORING_SETUP_SUBMIT_ALL |
 			 IORING_SETUP_SINGLE_ISSUER |
-			 IORING_SETUP_DEFER_TASKRUN,
+			 IORING_SETUP_DEFER_TASKRUN |
+			 IORING_SETUP_TASKRUN_FLAG,
 		.cq_entries = CQ_ENTRIES,
 	};
 	int ret;
@@ -236,11 +237,24 @@ static int reap(struct ubdm_ring *ring)
 	return n;
 }
 
+/*
+ * Work that comes in right after this look rings the bell: the kernel sets the
+ * flag first.
+ */
+static bool must_enter(const struct ubdm_ring *ring)
+{
+	return io_uring_sq_ready(ring->uring) ||
+	       IO_URING_READ_ONCE(*ring->uring->sq.kflags) &
+		       (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
+}
+
 int ubdm_ring_turn(struct ubdm_ring *ring)
 {
 	int sent, ret;
 
 	sent = fill(ring);
+	if (!must_enter(ring))
+		return sent + reap(ring);
 	ret = io_uring_submit_and_get_events(ring->uring);
 	/* Reaping is the cure for EBUSY; the others may be better next time. */
 	if (ret < 0 && ret != -EBUSY && ret != -EAGAIN && ret != -EINTR)

@@ -21,8 +21,9 @@ static int run_add(int argc, char **argv)
 
 	/* What needs no mapper to be found out. */
 	if (access(o.image, F_OK))
-		return fail(exit_status_of(-errno), "%s: %s; check the path",
-			    o.image, strerror(errno));
+		return fail(exit_status_of(-errno), "%s: %s%s", o.image,
+			    strerror(errno),
+			    errno == ENOENT ? "; check the path" : "");
 	ret = driver_channel(&fd);
 	if (ret)
 		return ret;

@@ -1,0 +1,209 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+# needs: --smp 2 --mem 1G --timeout 300
+#
+# The command line on a device: what it prints, what it refuses, and that
+# nothing is left where it fails.
+. "$(dirname "$0")/lib.sh"
+
+dir=$(mktemp -d)
+mnt=$dir/mnt
+chmod 755 "$dir"
+mkdir "$mnt"
+# The mapper needs a file system with O_DIRECT, which tmpfs has since 6.6.
+cd "$dir" || exit 1
+truncate -s 64M a.raw
+
+# says STATUS TEXT COMMAND...: fails so, with one line on stderr that has TEXT
+says() {
+	status=$1 text=$2
+	shift 2
+	rc=0
+	timeout 30 "$@" >out 2>err || rc=$?
+	if [ "$rc" = "$status" ] && [ "$(wc -l <err)" = 1 ] &&
+	   grep -q -- "$text" err && [ ! -s out ]; then
+		return 0
+	fi
+	echo "status $rc, stdout:"
+	cat out
+	echo "stderr:"
+	cat err
+	return 1
+}
+
+# field NAME DEV: of ubdmap list --json
+field() {
+	ubdmap list --json "$2" | sed -n "s/^ *\"$1\": \"\{0,1\}\([^\",]*\).*/\1/p"
+}
+
+# wait_until COMMAND...: at most 10 s
+wait_until() {
+	for _ in $(seq 100); do
+		"$@" && return 0
+		sleep 0.1
+	done
+	return 1
+}
+
+nothing_left() {
+	wait_until no_mapper
+	list=$(ubdmap list)
+	[ -z "$list" ] && no_mapper && ! ls /dev/ubdmap[0-9]* 2>/dev/null
+}
+
+no_mapper() {
+	! pgrep -f 'ubdmap mapper' >/dev/null
+}
+
+is_state() {
+	[ "$(field state "$1")" = "$2" ]
+}
+
+json_is_sound() {
+	for c in "list" "stat" "map $dev"; do
+		# shellcheck disable=SC2086  # words
+		ubdmap $c --json | python3 -m json.tool >/dev/null || return 1
+	done
+}
+
+# --- the ordinary way ---
+
+dev=$(ubdmap add a.raw)
+equal "add prints the device's name" "$dev" /dev/ubdmap0
+check "which can be used at once" test -b "$dev"
+equal "it has the image's size" "$(blockdev --getsize64 "$dev")" $((64 << 20))
+equal "list names the image with its path" "$(field image "$dev")" "$dir/a.raw"
+equal "list names the format" "$(field format "$dev")" raw
+equal "list names the state" "$(field state "$dev")" live
+equal "list names the owner" "$(field owner "$dev")" root
+check "list names the mapper" grep -qa 'ubdmap.mapper' "/proc/$(field mapper "$dev")/cmdline"
+check "list prints a table" sh -c "ubdmap list $dev | grep -q '^/dev/ubdmap0  *64M  *0 raw  *live'"
+check "list finds it by its short name" ubdmap list ubdmap0
+ln -s "$dev" link
+check "list finds it by a link" ubdmap list ./link
+
+dd if=/dev/urandom of=data bs=64k count=32 status=none
+check "writes" dd if=data of="$dev" bs=64k oflag=direct status=none
+check "reads back the same" cmp -n $((2 << 20)) data "$dev"
+check "map shows where it is" sh -c "ubdmap map $dev | grep -q linear"
+check "stat counts" sh -c "ubdmap stat $dev | grep -q 'bytes written  *2097152'"
+if command -v python3 >/dev/null; then
+	check "JSON is JSON" json_is_sound
+else
+	skip "JSON is JSON" "python3 is not installed"
+fi
+check "a second add gets another device" sh -c 'truncate -s 1M b.raw && ubdmap add -r b.raw | grep -qx /dev/ubdmap1'
+equal "read-only is seen" "$(blockdev --getro /dev/ubdmap1)" 1
+refuses "and refuses writes" dd if=/dev/zero of=/dev/ubdmap1 bs=4k count=1 oflag=direct
+check "del of a read-only device" ubdmap del /dev/ubdmap1
+check "del" ubdmap del "$dev"
+check "nothing is left of them" nothing_left
+check "the image has the data" cmp -n $((2 << 20)) data a.raw
+
+dev=$(ubdmap add -b 4096 a.raw)
+equal "the sector size is as asked for" "$(blockdev --getss "$dev")" 4096
+check "del after that" ubdmap del "$dev"
+
+# --- in use ---
+
+dev=$(ubdmap add a.raw)
+exec 9<"$dev"
+check "an open device is not deleted, its user is named" says 4 "pid $$" ubdmap del "$dev"
+exec 9<&-
+mkfs.ext4 -q "$dev" && mount "$dev" "$mnt"
+check "a mounted device is not deleted, the place is named" \
+	says 4 "mounted on $mnt" ubdmap del "$dev"
+check "a mapper does not give up a mounted device" sh -c \
+	"kill -TERM $(field mapper "$dev"); sleep 1; ls $mnt >/dev/null && ubdmap stat $dev"
+check "an image in use is refused" says 4 "a.raw" ubdmap add a.raw
+umount "$mnt"
+check "del once it is free" ubdmap del "$dev"
+check "nothing is left of it" nothing_left
+
+dev=$(ubdmap add a.raw)
+mount "$dev" "$mnt"
+check "a mounted device is deleted by force" ubdmap del --force "$dev"
+umount -l "$mnt"
+check "nothing is left of that either" nothing_left
+
+# --- wrong ---
+
+: >empty.raw
+check "an empty image is refused" says 1 "empty" ubdmap add empty.raw
+truncate -s $(((1 << 20) + 512)) odd.raw
+check "a size that is no multiple of the sector is refused" \
+	says 1 "not a multiple of 4096" ubdmap add -b 4096 odd.raw
+check "a folder is refused" says 1 "$dir" ubdmap add -f raw "$dir"
+check "a fifo is refused, not waited for" sh -c 'mkfifo p.raw; exec timeout 5 ubdmap add p.raw 2>&1 | grep -q p.raw'
+check "a device that isn't there" says 3 "no such device" ubdmap del ubdmap7
+check "what isn't a device of ours" says 3 "not an ubdmap device" ubdmap del /dev/null
+check "a user without permission cannot add" says 6 "no permission" \
+	setpriv --reuid=65534 --clear-groups "$(command -v ubdmap)" add a.raw
+check "but may look" setpriv --reuid=65534 --clear-groups "$(command -v ubdmap)" list
+dev=$(ubdmap add a.raw)
+check "a user cannot delete what is not his" says 6 "not yours" \
+	setpriv --reuid=65534 --clear-groups "$(command -v ubdmap)" del "$dev"
+check "a mapper that lives is not replaced" says 4 "has a mapper" ubdmap attach "$dev"
+check "del after all that" ubdmap del "$dev"
+check "a name nobody can read leaves no device" \
+	sh -c 'ubdmap add a.raw >/dev/full 2>err; [ $? = 1 ] && grep -q printed err'
+check "nothing is left of those" nothing_left
+
+# --- killed ---
+
+interrupted() {
+	for ms in 005 010 020 040 080 120 160; do
+		ubdmap add a.raw >out &
+		pid=$!
+		sleep 0.$ms
+		kill -9 $pid 2>/dev/null
+		wait $pid 2>/dev/null
+		wait_until printed_is_there || return 1
+		if [ -s out ]; then
+			ubdmap del "$(cat out)" || return 1
+		fi
+	done
+	nothing_left
+}
+
+# A device is there exactly if its name was printed.
+printed_is_there() {
+	if [ -s out ]; then
+		ubdmap list "$(cat out)" >/dev/null
+	else
+		no_mapper && [ -z "$(ubdmap list)" ]
+	fi
+}
+
+check "add killed at any time leaves a device only if it named it" interrupted
+
+dev=$(ubdmap add a.raw)
+kill -9 "$(field mapper "$dev")"
+check "the device of a killed mapper is orphaned" wait_until is_state "$dev" orphaned
+check "attach starts a new one" ubdmap attach "$dev"
+equal "it is live then" "$(field state "$dev")" live
+kill -9 "$(field mapper "$dev")"
+wait_until is_state "$dev" orphaned
+check "del of an orphan" ubdmap del "$dev"
+check "nothing is left of it then" nothing_left
+
+dev=$(ubdmap add a.raw)
+kill -TERM "$(field mapper "$dev")"
+check "a mapper asked to end takes the unused device along" nothing_left
+
+churn() {
+	for i in 1 2 3 4; do
+		(for _ in 1 2 3 4 5; do
+			truncate -s 4M c$i.raw
+			d=$(ubdmap add c$i.raw) && dd if="$d" of=/dev/null \
+				bs=64k count=4 status=none && ubdmap del "$d" ||
+				echo bad
+		done) &
+	done >churned 2>&1
+	wait
+	cat churned
+	[ ! -s churned ]
+}
+
+check "many come and go at the same time" churn
+check "nothing is left at the end" nothing_left
