@@ -145,7 +145,8 @@ static void insert_at(struct fdev *d, unsigned int i, const struct sp_extent *e)
 
 		d->room = d->room ? 2 * d->room : 64;
 		n = must_alloc(d->room * sizeof(*n));
-		memcpy(n, d->ext, d->nr * sizeof(*n));
+		if (d->nr)
+			memcpy(n, d->ext, d->nr * sizeof(*n));
 		free(d->ext);
 		d->ext = n;
 	}

@@ -28,7 +28,7 @@
 #define MIB	(1024 * KIB)
 #define THREADS	4
 
-enum base { EMPTY, FILLED, PACKED, RAW_BASE, QCOW2_BASE, PACKED_BASE, CHAIN };
+enum base { RAW_IMAGE, EMPTY, FILLED, PACKED, RAW_BASE, QCOW2_BASE, PACKED_BASE, CHAIN };
 
 struct kind {
 	const char *name;
@@ -45,6 +45,7 @@ struct kind {
 #define ODD	(7 * 512)
 
 static const struct kind kinds[] = {
+	{ "raw", "", 65536, 3 * MIB + ODD, RAW_IMAGE, 0, "" },
 	{ "v3-64k", V3, 65536, 8 * MIB, EMPTY, 0, "" },
 	{ "v2-64k", V2, 65536, 8 * MIB + ODD, EMPTY, 0, "" },
 	{ "v3-512", V3, 512, 1 * MIB + ODD, EMPTY, 0, "" },
@@ -90,6 +91,7 @@ struct span {
 /* One case while it runs. */
 static struct {
 	const struct kind *k;
+	const char *img, *copy, *fmt;
 	uint64_t seed;
 	uint64_t size;		/* sectors */
 	char *model;
@@ -159,6 +161,10 @@ static void make_image(struct rng *r)
 	const struct kind *k = c.k;
 	unsigned long long size = k->size;
 
+	if (k->base == RAW_IMAGE) {
+		make_raw(r, "img.raw", size, k->cluster);
+		return;
+	}
 	if (k->base == FILLED || k->base == PACKED) {
 		make_raw(r, "src.raw", size, k->cluster);
 		MUST("qemu-img convert %s -f raw -O qcow2 -o %s,cluster_size=%u src.raw img.qcow2",
@@ -192,7 +198,7 @@ static char *qemu_reads(const char *name)
 	char *buf;
 	size_t len;
 
-	MUST("qemu-img convert -f qcow2 -O raw %s out.raw", name);
+	MUST("qemu-img convert -f %s -O raw %s out.raw", c.fmt, name);
 	buf = read_file(in_scratch("out.raw"), &len);
 	if (len != c.size * 512)
 		bad("%s: %zu bytes instead of %llu", name, len, (unsigned long long)c.size * 512);
@@ -212,8 +218,12 @@ static void compare(const char *name)
 
 static void check_image(const char *name)
 {
-	int rc = sh("qemu-img check -f qcow2 %s >check.out 2>&1", name);
 	char cmd[400];
+	int rc;
+
+	if (c.k->base == RAW_IMAGE)
+		return;
+	rc = sh("qemu-img check -f qcow2 %s >check.out 2>&1", name);
 
 	if (rc) {
 		snprintf(cmd, sizeof(cmd), "head -8 %s >&2", in_scratch("check.out"));
@@ -451,7 +461,8 @@ static void open_device(struct fdev_opts *o)
 {
 	struct sp_err err;
 
-	o->path = in_scratch("img.qcow2");
+	o->path = in_scratch(c.img);
+	o->format = c.fmt;
 	o->seed = c.seed;
 	if (fdev_open(&c.dev, o, &err))
 		bad("cannot open: %s", err.msg);
@@ -467,23 +478,23 @@ static void end_device(void)
 
 	if (fdev_finish(c.dev, &err))
 		bad("cannot finish: %s", err.msg);
-	check_image("img.qcow2");
-	compare("img.qcow2");
+	check_image(c.img);
+	compare(c.img);
 }
 
 static void session_plain(unsigned int ops)
 {
 	struct fdev_opts o = { .evict = 20, .late = 30, .work = 10, .widen = 30 };
 
-	MUST("cp --sparse=always img.qcow2 copy.qcow2");
+	MUST("cp --sparse=always %s %s", c.img, c.copy);
 	c.script = fopen(in_scratch("script"), "w");
 	open_device(&o);
 	random_ops(c.seed + 1, ops);
 	fclose(c.script);
 	c.script = NULL;
 	end_device();
-	MUST("qemu-io -f qcow2 copy.qcow2 <script");
-	compare("copy.qcow2");
+	MUST("qemu-io -f %s %s <script", c.fmt, c.copy);
+	compare(c.copy);
 	sh("rm -f data.*");
 }
 
@@ -492,10 +503,10 @@ static void session_kill(unsigned int ops, struct rng *r)
 	struct fdev_opts o = { .evict = 20, .late = 50, .work = 20, .widen = 30, .rekill = 80 };
 	uint64_t off = rng_below(r, c.size / 2) * 512;
 
-	MUST("qemu-io -f qcow2 -c 'write -P 0x5a %llu 40k' -c 'discard 64k 128k' -c 'write -z 256k 4k' img.qcow2",
-	     (unsigned long long)off);
+	MUST("qemu-io -f %s -c 'write -P 0x5a %llu 40k' -c 'discard 64k 128k' -c 'write -z 256k 4k' %s",
+	     c.fmt, (unsigned long long)off, c.img);
 	free(c.model);
-	c.model = qemu_reads("img.qcow2");
+	c.model = qemu_reads(c.img);
 	open_device(&o);
 	fdev_kill_at(c.dev, 1 + rng_below(r, 60));
 	random_ops(c.seed + 2, ops);
@@ -532,11 +543,14 @@ static void run_kind(const struct kind *k, uint64_t seed, unsigned int ops)
 	pthread_mutex_init(&c.lock, NULL);
 	c.k = k;
 	c.seed = seed;
+	c.fmt = k->base == RAW_IMAGE ? "raw" : "qcow2";
+	c.img = k->base == RAW_IMAGE ? "img.raw" : "img.qcow2";
+	c.copy = k->base == RAW_IMAGE ? "copy.raw" : "copy.qcow2";
 	c.size = k->size / 512;
 	rng_seed(&r, seed);
 	sh("rm -f *");
 	make_image(&r);
-	c.model = qemu_reads("img.qcow2");
+	c.model = qemu_reads(c.img);
 	session_plain(ops);
 	session_kill(ops, &r);
 	session_threads(ops);
@@ -583,7 +597,7 @@ static void random_kind(struct kind *k, struct rng *r, char *opts, char *base_op
 		k->size = 300 * KIB;
 	if (rng_chance(r, 50))
 		k->size += 512 * rng_below(r, 200);
-	k->base = rng_below(r, 7);
+	k->base = rng_below(r, 8);
 	k->base_size = rng_chance(r, 40) ? k->size : 32768 + rng_below(r, 2 * k->size) / 512 * 512;
 	end = opts + sprintf(opts, "%s", v3 ? V3 : V2);
 	if (v3 && rng_chance(r, 50))
