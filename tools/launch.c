@@ -94,6 +94,16 @@ static int acknowledge(int fd, uint32_t index, bool print)
 	return EXIT_OK;
 }
 
+static int say_died(int how)
+{
+	if (WIFSIGNALED(how))
+		return fail(EXIT_FAIL,
+			    "the mapper died before it was ready (%s); please report this",
+			    strsignal(WTERMSIG(how)));
+	return fail(EXIT_FAIL,
+		    "the mapper ended before it was ready; see the system log");
+}
+
 /**
  * launch_mapper - start a mapper and wait until it is ready
  * @argc: how many
@@ -105,7 +115,7 @@ static int acknowledge(int fd, uint32_t index, bool print)
  */
 int launch_mapper(int argc, char **argv, uint32_t *index, bool print)
 {
-	int fd[2], status;
+	int fd[2], status, how = 0;
 	pid_t pid;
 	FILE *f;
 
@@ -131,10 +141,7 @@ int launch_mapper(int argc, char **argv, uint32_t *index, bool print)
 	fclose(f);
 
 	/* It failed and is about to end; nothing is left once it has. */
-	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+	while (waitpid(pid, &how, 0) < 0 && errno == EINTR)
 		;
-	if (status < 0)
-		status = fail(EXIT_FAIL,
-			      "the mapper died before it was ready; see the system log");
-	return status;
+	return status < 0 ? say_died(how) : status;
 }
