@@ -65,8 +65,9 @@ static void put(struct ubdm_io *io)
 		io->write_started = false;
 		kiocb_end_write(&io->ki);
 	}
-	if (unlikely(io->ret == -EAGAIN && io->nowait)) {
-		/* It would have blocked: let it. */
+	if (unlikely(io->nowait && (io->ret == -EAGAIN ||
+				    io->ret == -EOPNOTSUPP))) {
+		/* It would have blocked, or cannot tell (ext4's page cache). */
 		INIT_WORK(&io->work, unbound_work);
 		queue_work(io->dev->unbound_wq, &io->work);
 		return;
