@@ -63,7 +63,7 @@ struct fdev {
 	struct fdev_stats stats;
 
 	pthread_mutex_t lock;	/* all below */
-	pthread_cond_t wake;
+	pthread_cond_t wake, quit;
 	struct sp_extent *ext;	/* rising and disjoint; .store is a backing here */
 	unsigned int nr, room;
 	struct backing backing[MAX_BACKINGS];
@@ -412,20 +412,25 @@ static void pump(struct fdev *d, bool all)
 static void *acker(void *arg)
 {
 	struct fdev *d = arg;
-	bool stuck;
+	struct timespec ts;
 
-	for (;;) {
-		usleep(5000);
-		pthread_mutex_lock(&d->lock);
-		stuck = d->busy_since && clock_ms() - d->busy_since > STUCK_MS;
-		if (d->stop) {
-			pthread_mutex_unlock(&d->lock);
-			return NULL;
+	pthread_mutex_lock(&d->lock);
+	while (!d->stop) {
+		clock_gettime(CLOCK_REALTIME, &ts);
+		ts.tv_nsec += 5000000;
+		if (ts.tv_nsec >= 1000000000) {
+			ts.tv_nsec -= 1000000000;
+			ts.tv_sec++;
 		}
+		pthread_cond_timedwait(&d->quit, &d->lock, &ts);
+		if (d->stop || !d->busy_since || clock_ms() - d->busy_since < STUCK_MS)
+			continue;
 		pthread_mutex_unlock(&d->lock);
-		if (stuck)
-			pump(d, true);
+		pump(d, true);
+		pthread_mutex_lock(&d->lock);
 	}
+	pthread_mutex_unlock(&d->lock);
+	return NULL;
 }
 
 /* ---- callbacks ---- */
@@ -661,6 +666,7 @@ int fdev_open(struct fdev **out, const struct fdev_opts *opt, struct sp_err *err
 	rng_seed(&d->rng, opt->seed);
 	pthread_mutex_init(&d->lock, NULL);
 	pthread_cond_init(&d->wake, NULL);
+	pthread_cond_init(&d->quit, NULL);
 	err->msg[0] = 0;
 	rc = open_image(d, err);
 	if (rc) {
@@ -823,6 +829,7 @@ static void free_device(struct fdev *d)
 
 	pthread_mutex_lock(&d->lock);
 	d->stop = true;
+	pthread_cond_signal(&d->quit);
 	pthread_mutex_unlock(&d->lock);
 	pthread_join(d->acker, NULL);
 	drop_acks(d);
@@ -834,6 +841,7 @@ static void free_device(struct fdev *d)
 	}
 	pthread_mutex_destroy(&d->lock);
 	pthread_cond_destroy(&d->wake);
+	pthread_cond_destroy(&d->quit);
 	free(d->ext);
 	free(d->path);
 	free(d);

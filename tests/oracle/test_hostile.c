@@ -182,30 +182,86 @@ static void refused_eio_or_harmless(void **state)
 	try_variant(*state, true);
 }
 
-/* As tests/fuzz/fuzz_qcow2.c reads it: number of operations, these, the image. */
+/* ---- seeds for tests/fuzz/fuzz_qcow2.c; its head tells the format ---- */
+
+#define NR_OPS		24
+#define RUN		32	/* of equal bytes that count; more would only be long */
+
+static void write_seed(const char *path, const uint8_t *img, size_t size, uint64_t seed)
+{
+	uint8_t head[1 + 4 * NR_OPS + 4], chunk[6];
+	size_t off, end, same, i;
+	struct rng r;
+	FILE *f = fopen(path, "w");
+
+	if (!f) {
+		perror(path);
+		exit(1);
+	}
+	rng_seed(&r, seed);
+	head[0] = NR_OPS;
+	for (i = 1; i <= 4 * NR_OPS; i++)
+		head[i] = rng_next(&r) >> 56;
+	for (i = 0; i < 4; i++)
+		head[1 + 4 * NR_OPS + i] = size >> (24 - 8 * i);
+	fwrite(head, 1, sizeof(head), f);
+	for (off = 0; off < size; off = end) {
+		if (!img[off]) {
+			end = off + 1;
+			continue;
+		}
+		/* Up to a gap of zeros, or where it gets boring. */
+		for (end = off, same = 0; end < size && end - off < 4096 && same < RUN; end++)
+			same = end > off && img[end] == img[end - 1] ? same + 1 : 0;
+		for (i = 0; i < 4; i++)
+			chunk[i] = off >> (24 - 8 * i);
+		chunk[4] = (end - off) >> 8;
+		chunk[5] = end - off;
+		fwrite(chunk, 1, sizeof(chunk), f);
+		fwrite(img + off, 1, end - off, f);
+		while (same >= RUN && end < size && img[end] == img[end - 1])
+			end++;
+	}
+	if (fclose(f)) {
+		perror(path);
+		exit(1);
+	}
+}
+
 static void write_corpus(const char *folder)
 {
-	uint8_t ops[1 + 4 * 24];
-	unsigned int i, j;
+	static const char *const made[] = {
+		"qemu-img create -f qcow2 -o cluster_size=512 s 300k",
+		"qemu-img create -f qcow2 -o cluster_size=2M s 20M",
+		"qemu-img create -f qcow2 -o cluster_size=64k,refcount_bits=1 s 1T",
+		"qemu-img create -f qcow2 -o cluster_size=1k,refcount_bits=64 s 8M",
+		"qemu-img create -f qcow2 -o compat=0.10,cluster_size=4k s 100M",
+		"qemu-img create -f qcow2 -o cluster_size=16k,preallocation=metadata s 700k",
+		"qemu-img create -f qcow2 -o lazy_refcounts=on s 3M",
+		"qemu-img create -f qcow2 -u -b base -F raw -o cluster_size=512 s 100k",
+		"qemu-img create -f qcow2 -u -b base.qcow2 -F qcow2 s 1M",
+		"qemu-img create -f raw r 200k && qemu-img convert -c -f raw -O qcow2 -o compression_type=zstd r s",
+	};
+	unsigned int i;
 	struct craft c;
 	char path[400];
-	struct rng r;
-	FILE *f;
 
 	for (i = 0; i < craft_nr_variants; i++) {
-		rng_seed(&r, i);
-		ops[0] = 24;
-		for (j = 1; j < sizeof(ops); j++)
-			ops[j] = rng_next(&r) >> 56;
 		craft_new(&c);
 		craft_variants[i].change(&c);
 		snprintf(path, sizeof(path), "%s/%s", folder, craft_variants[i].name);
-		f = fopen(path, "w");
-		if (!f || fwrite(ops, 1, sizeof(ops), f) != sizeof(ops) ||
-		    fwrite(c.buf, 1, c.size, f) != c.size || fclose(f)) {
-			perror(path);
-			exit(1);
-		}
+		write_seed(path, c.buf, c.size, i);
+		free(c.buf);
+	}
+	for (i = 0; i < sizeof(made) / sizeof(made[0]); i++) {
+		memset(buf, 0x77, 8192);
+		write_file(in_scratch("base"), buf, 8192);
+		if (sh("rm -f s; %s && { qemu-io -f qcow2 -c 'write 1k 40k' -c 'write -z 50k 10k' s || true; }",
+		       made[i]))
+			continue;
+		c.buf = (uint8_t *)read_file(in_scratch("s"), &c.size);
+		snprintf(path, sizeof(path), "%s/made_%u", folder, i);
+		write_seed(path, c.buf, c.size, 1000 + i);
 		free(c.buf);
 	}
 }
