@@ -77,7 +77,7 @@ struct fdev {
 	struct fault *faults;
 	bool failed;		/* a sync failed */
 	bool dead;		/* the mapper is; nobody listens to it */
-	bool attaching;
+	bool attaching, keep_cache;
 	int64_t busy_since;	/* the only thread is inside sp_handle() since */
 	unsigned int acking;	/* threads inside sp_acked() */
 
@@ -615,7 +615,7 @@ static void take_stores(struct fdev *d, bool attach)
 			breach("too many stores");
 		if (s->flags & SP_STORE_WRITE && d->opt.read_only)
 			breach("a writable store of a read-only image");
-		if (!attach || s->flags & SP_STORE_CACHE)
+		if (!attach || (s->flags & SP_STORE_CACHE && !d->keep_cache))
 			d->store_to_backing[i] = add_backing(d, s);
 	}
 	if (attach && i != d->nr_stores)
@@ -640,10 +640,11 @@ static int open_image(struct fdev *d, struct sp_err *err)
 	unsigned int i;
 
 	if (d->attaching) {
+		d->keep_cache = rng_chance(&d->rng, 50);
 		for (i = 0; i < d->nr_stores; i++) {
 			struct backing *b = &d->backing[d->store_to_backing[i]];
 
-			if (b->flags & SP_STORE_CACHE)
+			if (b->flags & SP_STORE_CACHE && !d->keep_cache)
 				break;
 			fds[i] = b->fd;
 		}

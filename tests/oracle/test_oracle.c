@@ -9,6 +9,7 @@
  * after the clean end `qemu-img check` must find neither error nor leak and
  * `qemu-img convert` must give the model.  The sessions differ:
  *
+ *	0  read-only
  *	1  plain; the same operations are also given to qemu-io on a copy, which
  *	   must end up the same
  *	2  the mapper is killed at a random I/O, again and again; before it qemu-io
@@ -498,6 +499,32 @@ static void session_plain(unsigned int ops)
 	sh("rm -f data.*");
 }
 
+/* Small cache, so that it turns over. */
+static void session_readonly(unsigned int ops)
+{
+	struct fdev_opts o = { .evict = 30, .late = 30, .widen = 30, .read_only = true,
+			       .cache_bytes = 1 };
+	char *tmp = malloc(c.k->cluster * 6 + 2 * MIB);
+	struct sp_err err;
+	struct span s;
+	struct rng r;
+
+	rng_seed(&r, c.seed + 5);
+	open_device(&o);
+	while (ops--) {
+		claim(&s, &r);
+		op_read(&s, tmp);
+		release(&s);
+		if (rng_chance(&r, 5) && fdev_reattach(c.dev, &err))
+			bad("cannot attach: %s", err.msg);
+	}
+	if (fdev_write(c.dev, tmp, 0, c.blk, false) != -EROFS)
+		bad("written to although read-only");
+	free(tmp);
+	if (fdev_finish(c.dev, &err))
+		bad("cannot finish: %s", err.msg);
+}
+
 static void session_kill(unsigned int ops, struct rng *r)
 {
 	struct fdev_opts o = { .evict = 20, .late = 50, .work = 20, .widen = 30, .rekill = 80 };
@@ -551,6 +578,7 @@ static void run_kind(const struct kind *k, uint64_t seed, unsigned int ops)
 	sh("rm -f *");
 	make_image(&r);
 	c.model = qemu_reads(c.img);
+	session_readonly(ops / 2);
 	session_plain(ops);
 	session_kill(ops, &r);
 	session_threads(ops);
