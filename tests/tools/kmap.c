@@ -2,12 +2,24 @@
 /*
  * kmap.c - a mapper that knows no image format, to test the driver alone.
  *
- *   kmap [-g SHIFT] [-b] [-p] [-r RUN] FILE [SLOW]
+ *   kmap [-bDhmpwx] [-a N] [-e GRANULE] [-g SHIFT] [-r RUN] [-s STAGE] FILE [SLOW]
  *
  * The device is as large as FILE and sector s of it is sector s of FILE.  A
  * fault maps its range only (or RUN granules), so that misses happen all day.
- * -p answers writes with PLACE, -b registers FILE buffered.  Prints the device
- * when it is there; ends when it is deleted.
+ * Prints the device when it is there; ends when it is deleted.
+ *
+ *   -a N        attach to the orphaned device N instead of making one
+ *   -b          register FILE buffered
+ *   -D          let a FLUSH wait for a drain before it is committed
+ *   -e GRANULE  this granule is an ERROR
+ *   -h          hold every fifth fault for 20 ms first
+ *   -m          granules of five kinds: linear, zero until written, moved by
+ *               pread and pwrite on the channel, placed, and linear in SLOW,
+ *               another file that is registered buffered
+ *   -p          answer writes with PLACE
+ *   -s STAGE    stop, and wait to be killed: new, backing, armed
+ *   -w          let FLUSHes wait for ever
+ *   -x          pread and pwrite on the channel instead of mapping
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -32,9 +44,15 @@ struct fetch {
 
 static struct ubdm_ring ring;
 static unsigned int granule_shift = 7;	/* 64 KiB */
-static uint64_t size, run, next_tid = 1;
-static bool place, ended;
-static int start_res = 1, add_res = -EINPROGRESS;
+static uint64_t size, run, next_tid = 1, error_granule = UINT64_MAX;
+static bool mixed, hold, drain_flush, no_flush, ended;
+
+enum kind { LINEAR, ZERO, XFER, PLACE, OTHER, NR_KINDS };
+
+static enum kind kind = LINEAR;
+static bool *written;		/* ZERO granules */
+static int fds[2], channel;
+static int start_res = -EINPROGRESS, add_res;
 
 static void check(int res, const char *what)
 {
@@ -64,30 +82,248 @@ static struct ubdm_resolve *new_resolve(struct ubdm_cmd **cmd, uint64_t cookie)
 	return r;
 }
 
-static void map_it(const struct ubdm_fault *f, struct ubdm_resolve *r)
+static enum kind kind_of(uint64_t granule)
 {
-	uint64_t mask = (1ULL << granule_shift) - 1;
-	uint64_t start = f->lba & ~mask, end = (f->lba + f->len + mask) & ~mask;
+	return mixed ? (enum kind)(granule % NR_KINDS) : kind;
+}
 
-	if (run && end < start + (run << granule_shift))
-		end = start + (run << granule_shift);
-	r->action = UBDM_RESOLVE_REDRIVE;
-	if (place && f->kind == UBDM_FAULT_WRITE) {
-		r->action = UBDM_RESOLVE_PLACE;
-		r->ext.tid = next_tid++;
-		start = f->lba;
-		end = f->lba + f->len;
+static int fd_of(uint64_t lba)
+{
+	return fds[kind_of(lba >> granule_shift) == OTHER];
+}
+
+static uint64_t granule_end(uint64_t lba)
+{
+	uint64_t end = ((lba >> granule_shift) + 1) << granule_shift;
+
+	return end < size ? end : size;
+}
+
+static void *buffer(uint64_t sectors)
+{
+	static void *buf;
+	static uint64_t room;
+
+	if (sectors > room) {
+		free(buf);
+		room = sectors;
+		if (posix_memalign(&buf, 4096, room << 9))
+			check(-ENOMEM, "buffer");
 	}
-	if (end > size)
-		end = size;
-	r->ext.lba = r->ext.off = start;
-	r->ext.len = end - start;
-	r->ext.type = UBDM_EXT_LINEAR;
-	r->ext.perm = UBDM_PERM_R;
-	if (!place || f->kind == UBDM_FAULT_WRITE)
-		r->ext.perm |= UBDM_PERM_W;
+	return buf;
+}
+
+static void write_zeros(uint64_t lba, uint64_t end)
+{
+	while (lba < end) {
+		uint64_t stop = granule_end(lba) < end ? granule_end(lba) : end;
+		void *buf = memset(buffer(stop - lba), 0, (stop - lba) << 9);
+
+		if (pwrite(fd_of(lba), buf, (stop - lba) << 9, lba << 9) < 0)
+			check(-errno, "zeros");
+		lba = stop;
+	}
+}
+
+static void one_extent(struct ubdm_resolve *r, uint64_t lba, uint64_t end,
+		       unsigned int type, unsigned int perm)
+{
+	r->action = UBDM_RESOLVE_REDRIVE;
+	r->ext.lba = lba;
+	r->ext.len = end - lba;
+	r->ext.type = type;
+	r->ext.perm = perm;
+	if (type == UBDM_EXT_LINEAR)
+		r->ext.off = lba;
 	r->nr_ext = 1;
 	r->flags = UBDM_RESOLVE_F_INLINE;
+}
+
+static void map_linear(const struct ubdm_fault *f, struct ubdm_resolve *r)
+{
+	uint64_t start = f->lba >> granule_shift << granule_shift;
+	uint64_t end = f->lba + f->len;
+
+	end = mixed || error_granule != UINT64_MAX ? granule_end(f->lba) :
+						     granule_end(end - 1);
+	if (run && end < start + (run << granule_shift))
+		end = start + (run << granule_shift);
+	if (end > size)
+		end = size;
+	one_extent(r, start, end, UBDM_EXT_LINEAR, UBDM_PERM_R | UBDM_PERM_W);
+	r->ext.backing = fd_of(f->lba) != fds[0];
+}
+
+static void map_place(const struct ubdm_fault *f, struct ubdm_resolve *r)
+{
+	uint64_t start = f->lba >> granule_shift << granule_shift;
+	uint64_t end = f->lba + f->len;
+
+	if (f->kind == UBDM_FAULT_READ) {
+		one_extent(r, start, granule_end(f->lba), UBDM_EXT_LINEAR,
+			   UBDM_PERM_R);
+		return;
+	}
+	if (mixed && end > granule_end(f->lba))
+		end = granule_end(f->lba);
+	one_extent(r, f->lba, end, UBDM_EXT_LINEAR, UBDM_PERM_R | UBDM_PERM_W);
+	r->action = UBDM_RESOLVE_PLACE;
+	r->ext.tid = next_tid++;
+}
+
+static void map_zero(const struct ubdm_fault *f, struct ubdm_resolve *r)
+{
+	uint64_t granule = f->lba >> granule_shift;
+	uint64_t start = granule << granule_shift, end = granule_end(start);
+
+	if (!written[granule] && f->kind == UBDM_FAULT_READ) {
+		one_extent(r, start, end, UBDM_EXT_ZERO, UBDM_PERM_R);
+		return;
+	}
+	if (!written[granule])
+		write_zeros(start, end);
+	one_extent(r, start, end, UBDM_EXT_LINEAR, UBDM_PERM_R | UBDM_PERM_W);
+	if (!written[granule]) {
+		r->ext.tid = next_tid++;
+		r->ext.flags = UBDM_EXT_F_REPLACE;
+	}
+	written[granule] = true;
+}
+
+/* In two parts, the second with an offset. */
+static void move(const struct ubdm_fault *f, struct ubdm_resolve *r)
+{
+	uint64_t end = f->lba + f->len, at;
+	uint64_t half;
+
+	if (end > granule_end(f->lba))
+		end = granule_end(f->lba);
+	half = (end - f->lba + 1) / 2;
+	for (at = f->lba; at < end; at += half) {
+		size_t n = (at + half < end ? half : end - at) << 9;
+		off_t pos = UBDM_FAULT_POS(f->cookie, (at - f->lba) << 9);
+		void *buf = buffer(half);
+		ssize_t got, put;
+
+		if (f->kind == UBDM_FAULT_READ) {
+			got = pread(fd_of(at), buf, n, at << 9);
+			put = pwrite(channel, buf, n, pos);
+		} else {
+			got = pread(channel, buf, n, pos);
+			put = pwrite(fd_of(at), buf, n, at << 9);
+		}
+		if (got != (ssize_t)n || put != (ssize_t)n) {
+			r->action = UBDM_RESOLVE_ERROR;
+			r->error = -EIO;
+			return;
+		}
+	}
+	r->action = UBDM_RESOLVE_DONE;
+	r->done = end - f->lba;
+}
+
+static void map_it(const struct ubdm_fault *f, struct ubdm_resolve *r)
+{
+	uint64_t granule = f->lba >> granule_shift;
+
+	if (granule == error_granule) {
+		one_extent(r, granule << granule_shift, granule_end(f->lba),
+			   UBDM_EXT_ERROR, 0);
+		return;
+	}
+	switch (kind_of(granule)) {
+	case ZERO:
+		map_zero(f, r);
+		break;
+	case XFER:
+		move(f, r);
+		break;
+	case PLACE:
+		map_place(f, r);
+		break;
+	default:
+		map_linear(f, r);
+	}
+}
+
+/* A granule of kind ZERO becomes so again if all of it goes. */
+static void discard(const struct ubdm_fault *f, struct ubdm_resolve *r)
+{
+	uint64_t granule = f->lba >> granule_shift;
+
+	if (kind_of(granule) == ZERO && f->lba == granule << granule_shift &&
+	    f->lba + f->len >= granule_end(f->lba)) {
+		one_extent(r, f->lba, granule_end(f->lba), UBDM_EXT_ZERO,
+			   UBDM_PERM_R);
+		r->ext.tid = next_tid++;
+		r->ext.flags = UBDM_EXT_F_REPLACE;
+		r->done = r->ext.len;
+		written[granule] = false;
+	} else {
+		r->done = f->len;
+		if (mixed && r->done > granule_end(f->lba) - f->lba)
+			r->done = granule_end(f->lba) - f->lba;
+	}
+	r->action = UBDM_RESOLVE_DONE;
+}
+
+static void zeroes(const struct ubdm_fault *f, struct ubdm_resolve *r)
+{
+	uint64_t end = f->lba + f->len, granule = f->lba >> granule_shift;
+
+	if (end > granule_end(f->lba))
+		end = granule_end(f->lba);
+	if (kind_of(granule) != ZERO || written[granule])
+		write_zeros(f->lba, end);
+	r->action = UBDM_RESOLVE_DONE;
+	r->done = end - f->lba;
+}
+
+static void commit(uint64_t tid)
+{
+	struct ubdm_cmd *c = calloc(1, sizeof(*c));
+
+	c->done = one_done;
+	ubdm_encode_commit(&c->msg, tid);
+	ubdm_ring_queue(&ring, c);
+}
+
+/* A FLUSH that waits for a drain. */
+struct late {
+	struct ubdm_cmd cmd;
+	uint64_t cookie, tid;
+};
+
+static void late_done(struct ubdm_cmd *cmd, int res)
+{
+	struct late *l = (struct late *)cmd;
+	struct ubdm_resolve *r;
+	struct ubdm_cmd *answer;
+
+	commit(l->tid);
+	r = new_resolve(&answer, l->cookie);
+	r->action = UBDM_RESOLVE_DONE;
+	ubdm_ring_queue(&ring, answer);
+	one_done(cmd, res);
+}
+
+/* Not durable: this is a test of the driver. */
+static void flush(const struct ubdm_fault *f)
+{
+	struct late *l = calloc(1, sizeof(*l));
+
+	l->cookie = f->cookie;
+	l->tid = f->tid;
+	l->cmd.done = late_done;
+	if (drain_flush) {
+		struct ubdm_invalidate *i = (void *)l->cmd.msg.body;
+
+		l->cmd.msg.op = UBDM_CMD_INVALIDATE;
+		i->flags = UBDM_INVAL_F_LBA;
+		ubdm_ring_queue(&ring, &l->cmd);
+	} else {
+		late_done(&l->cmd, 0);
+	}
 }
 
 static void stop_done(struct ubdm_cmd *cmd, int res)
@@ -100,6 +336,7 @@ static void stop_done(struct ubdm_cmd *cmd, int res)
 static void answer(const struct ubdm_fault *f)
 {
 	static struct ubdm_cmd stop = { .done = stop_done };
+	static unsigned int nr;
 	struct ubdm_resolve *r;
 	struct ubdm_cmd *cmd;
 
@@ -108,26 +345,32 @@ static void answer(const struct ubdm_fault *f)
 		ubdm_ring_queue(&ring, &stop);
 		return;
 	}
+	if (f->kind == UBDM_FAULT_COMMIT) {
+		commit(f->tid);
+		return;
+	}
+	if (f->kind == UBDM_FAULT_FLUSH) {
+		if (!no_flush)
+			flush(f);
+		return;
+	}
 	r = new_resolve(&cmd, f->cookie);
+	if (hold && ++nr % 5 == 0) {
+		r->action = UBDM_RESOLVE_HOLD;
+		r->done = 20;
+		ubdm_ring_queue(&ring, cmd);
+		return;
+	}
 	switch (f->kind) {
 	case UBDM_FAULT_READ:
 	case UBDM_FAULT_WRITE:
 		map_it(f, r);
 		break;
-	case UBDM_FAULT_FLUSH:
-		/* Not durable: this is a test of the driver. */
-		{
-			struct ubdm_cmd *c = calloc(1, sizeof(*c));
-
-			c->done = one_done;
-			ubdm_encode_commit(&c->msg, f->tid);
-			ubdm_ring_queue(&ring, c);
-		}
-		r->action = UBDM_RESOLVE_DONE;
-		break;
 	case UBDM_FAULT_DISCARD:
-		r->action = UBDM_RESOLVE_DONE;
-		r->done = f->len;
+		discard(f, r);
+		break;
+	case UBDM_FAULT_ZEROES:
+		zeroes(f, r);
 		break;
 	default:
 		r->action = UBDM_RESOLVE_ERROR;
@@ -181,60 +424,160 @@ static uint64_t file_sectors(int fd)
 	return ioctl(fd, BLKGETSIZE64, &bytes) ? 0 : bytes / 512;
 }
 
-int main(int argc, char **argv)
+static int wait_for(int *res, struct ubdm_cmd *cmd, const char *what)
 {
-	struct ubdm_create c = { .index = -1, .block_size = 512,
-				 .phys_block_size = 4096, .discard_gran = 4096,
-				 .ident = "kmap", .format = "test" };
-	static struct fetch fetches[FETCHES];
-	struct ubdm_cmd add = { .done = added }, start = { .done = started };
-	uint32_t flags = UBDM_BACKING_F_WRITE, index;
-	struct ubdm_ctl *ctl;
-	int fd, opt, i;
-
-	while ((opt = getopt(argc, argv, "g:bpr:")) != -1) {
-		switch (opt) {
-		case 'g':
-			granule_shift = atoi(optarg);
-			break;
-		case 'b':
-			flags |= UBDM_BACKING_F_BUFFERED;
-			break;
-		case 'p':
-			place = true;
-			break;
-		case 'r':
-			run = strtoull(optarg, NULL, 0);
-			break;
-		default:
-			return 2;
-		}
-	}
-	fd = open(argv[optind], O_RDWR | O_CLOEXEC |
-		  (flags & UBDM_BACKING_F_BUFFERED ? 0 : O_DIRECT));
-	check(fd < 0 ? -errno : 0, argv[optind]);
-	size = c.size = file_sectors(fd);
-	c.channel = open(UBDM_CHANNEL_PATH, O_RDWR | O_CLOEXEC);
-	check(c.channel < 0 ? -errno : 0, UBDM_CHANNEL_PATH);
-	check(ubdm_ctl_open(&ctl), "netlink");
-	check(ubdm_ctl_create(ctl, &c, &index), "create");
-	check(ubdm_ring_init(&ring, c.channel), "ring");
-
-	ubdm_encode_backing_add(&add.msg, fd, flags);
-	ubdm_ring_queue(&ring, &add);
-	while (add_res == -EINPROGRESS)
+	ubdm_ring_queue(&ring, cmd);
+	while (*res == -EINPROGRESS && !ended)
 		turn();
-	check(add_res, "backing");
+	if (*res == -EINPROGRESS)
+		*res = -ESHUTDOWN;
+	check(*res, what);
+	return *res;
+}
+
+static void stop_at(const char *stage, const char *here, uint32_t index)
+{
+	if (!stage || strcmp(stage, here))
+		return;
+	printf("/dev/ubdmap%u\n", index);
+	fflush(stdout);
+	for (;;)
+		pause();
+}
+
+static int open_file(const char *path, bool buffered)
+{
+	int fd = open(path, O_RDWR | O_CLOEXEC | (buffered ? 0 : O_DIRECT));
+
+	check(fd < 0 ? -errno : 0, path);
+	return fd;
+}
+
+static void add_backing(int fd, uint32_t flags)
+{
+	struct ubdm_cmd add = { .done = added };
+
+	add_res = -EINPROGRESS;
+	ubdm_encode_backing_add(&add.msg, fd, flags | UBDM_BACKING_F_WRITE);
+	wait_for(&add_res, &add, "backing");
+}
+
+/* How far the tids have come, of an orphan. */
+static void read_tid(void)
+{
+	static struct {
+		struct ubdm_dump_head head;
+		struct ubdm_extent ext[1];
+	} dump;
+	struct ubdm_cmd cmd = { .done = added };
+
+	add_res = -EINPROGRESS;
+	ubdm_encode_dump(&cmd.msg, &dump.head, 1, 0, 0);
+	wait_for(&add_res, &cmd, "dump");
+	next_tid = dump.head.max_tid + 1;
+}
+
+static void fetch_and_start(const char *stage, uint32_t index)
+{
+	static struct fetch fetches[FETCHES];
+	struct ubdm_cmd start = { .done = started };
+	int i;
+
 	for (i = 0; i < FETCHES; i++) {
 		fetches[i].cmd.done = fetched;
 		ubdm_encode_fetch(&fetches[i].cmd.msg, fetches[i].faults, FAULTS);
 		ubdm_ring_queue(&ring, &fetches[i].cmd);
 	}
-	ubdm_encode_start(&start.msg, granule_shift);
-	ubdm_ring_queue(&ring, &start);
-	while (start_res > 0 && !ended)
+	if (stage) {
 		turn();
-	check(start_res, "start");
+		turn();
+	}
+	stop_at(stage, "armed", index);
+	ubdm_encode_start(&start.msg, granule_shift);
+	wait_for(&start_res, &start, "start");
+}
+
+int main(int argc, char **argv)
+{
+	struct ubdm_create c = { .index = -1, .block_size = 512,
+				 .phys_block_size = 4096, .discard_gran = 4096,
+				 .ident = "kmap", .format = "test" };
+	const char *stage = NULL, *slow;
+	bool buffered = false, attach = false;
+	struct ubdm_device dev;
+	struct ubdm_ctl *ctl;
+	uint32_t index = 0;
+	int opt;
+
+	while ((opt = getopt(argc, argv, "a:bDe:g:hmpr:s:wx")) != -1) {
+		switch (opt) {
+		case 'a':
+			attach = true;
+			index = atoi(optarg);
+			break;
+		case 'b':
+			buffered = true;
+			break;
+		case 'D':
+			drain_flush = true;
+			break;
+		case 'e':
+			error_granule = strtoull(optarg, NULL, 0);
+			break;
+		case 'g':
+			granule_shift = atoi(optarg);
+			break;
+		case 'h':
+			hold = true;
+			break;
+		case 'm':
+			mixed = true;
+			break;
+		case 'p':
+			kind = PLACE;
+			break;
+		case 'r':
+			run = strtoull(optarg, NULL, 0);
+			break;
+		case 's':
+			stage = optarg;
+			break;
+		case 'w':
+			no_flush = true;
+			break;
+		case 'x':
+			kind = XFER;
+			break;
+		default:
+			return 2;
+		}
+	}
+	if (optind >= argc)
+		return 2;
+	slow = mixed ? argv[optind + 1] : NULL;
+	fds[0] = fds[1] = open_file(argv[optind], buffered);
+	if (slow)
+		fds[1] = open_file(slow, true);
+	size = c.size = file_sectors(fds[0]);
+	written = calloc((size >> granule_shift) + 1, sizeof(*written));
+	c.channel = channel = open(UBDM_CHANNEL_PATH, O_RDWR | O_CLOEXEC);
+	check(channel < 0 ? -errno : 0, UBDM_CHANNEL_PATH);
+	check(ubdm_ctl_open(&ctl), "netlink");
+	if (attach)
+		check(ubdm_ctl_attach(ctl, channel, index, &dev), "attach");
+	else
+		check(ubdm_ctl_create(ctl, &c, &index), "create");
+	stop_at(stage, "new", index);
+	check(ubdm_ring_init(&ring, channel), "ring");
+	if (attach) {
+		read_tid();
+	} else {
+		add_backing(fds[0], buffered ? UBDM_BACKING_F_BUFFERED : 0);
+		if (slow)
+			add_backing(fds[1], UBDM_BACKING_F_BUFFERED);
+	}
+	stop_at(stage, "backing", index);
+	fetch_and_start(stage, index);
 	printf("/dev/ubdmap%u\n", index);
 	fflush(stdout);
 	while (!ended)
