@@ -39,9 +39,10 @@ AR ?= ar
 PREFIX ?= /usr/local
 DESTDIR ?=
 CFLAGS ?= -O2 -g
-# The kernel of the guest, and the tree its modules are built with.
-KVER ?= $(shell tests/vm/kernel release)
-KDIR ?= /lib/modules/$(KVER)/build
+# What the guest's module is built with: by default from the cache, which knows
+# what kernel guests run. "make install" is for the kernel that runs here.
+KDIR ?= $(shell tests/vm/kernel build)
+HOST_KDIR ?= /lib/modules/$(shell uname -r)/build
 
 INCLUDES := -Iuapi -Imapper/include -iquote slowpath -I/usr/include/libnl3
 TEST_INCLUDES := -Itests/shim -Itests/fake -iquote mapper -iquote tools -iquote kernel
@@ -95,8 +96,15 @@ help: ## this list
 
 all: module userspace ## module and userspace
 
-module: ## kernel/ubdmap.ko for the guest's kernel (KVER=, KDIR=)
-	@if [ -e kernel/Kbuild ]; then $(MAKE) -C kernel KDIR=$(KDIR) modules; fi
+module: ## kernel/ubdmap.ko for the guest's kernel, or with KDIR=
+	@kdir="$(KDIR)"; [ -n "$$kdir" ] && $(MAKE) -C kernel KDIR="$$kdir" modules
+
+# A copy for another kernel than the guest's, whose objects stay as they are.
+build/%/kernel/ubdmap.ko: FORCE
+	@mkdir -p build/$*/kernel build/$*/uapi/linux
+	@cp -pu kernel/*.[ch] kernel/Kbuild kernel/Makefile build/$*/kernel/
+	@cp -pru uapi/. build/$*/uapi/
+	@$(MAKE) -C build/$*/kernel KDIR="$(KDIR)" modules
 
 userspace: build/libslowpath.a build/libubdmap.a $(TOOL_BINS) $(HELPER_BINS) ## libraries, build/ubdmap, test helpers
 
@@ -108,6 +116,16 @@ check: check-build ## tests that need no guest; under a minute
 test: deps ## install what is needed, build, run every test
 	@$(MAKE) --no-print-directory all check-build
 	@tests/run
+
+test-debug: ## the guests' tests on a kernel that looks for its own mistakes
+	@tests/deps --debug
+	@$(MAKE) --no-print-directory all
+	@dir=$$(tests/vm/debug-kernel) && \
+	$(MAKE) --no-print-directory build/debug/kernel/ubdmap.ko \
+		KDIR=$$(tests/vm/kernel build "$$dir") && \
+	VM_ARGS="--kernel $$dir --module $(CURDIR)/build/debug/kernel/ubdmap.ko \
+		--slow 4 --more-mem 512 $(VM_ARGS)" \
+		tests/run --guest $(or $(TESTS),guest/)
 
 demo: deps ## see it work, in a guest
 	@$(MAKE) --no-print-directory all
@@ -124,11 +142,14 @@ shell: deps ## a shell in a guest; IMG=FILE to have that image at hand
 deps: ## install the packages that building and testing need
 	@tests/deps
 
-install: userspace ## module and tool for this machine's own kernel
-	$(MAKE) -C kernel KDIR=/lib/modules/$$(uname -r)/build modules
-	$(MAKE) -C kernel KDIR=/lib/modules/$$(uname -r)/build \
-		$(if $(DESTDIR),INSTALL_MOD_PATH=$(DESTDIR)) modules_install
-	$(if $(DESTDIR),,depmod -a)
+install: userspace ## module, tool and manual for the kernel that runs here
+	@[ -e "$(HOST_KDIR)/Makefile" ] || { \
+		echo "There is no $(HOST_KDIR): install this kernel's headers first"; \
+		echo "(Debian: apt install linux-headers-$$(uname -r)), or set HOST_KDIR."; \
+		exit 1; } >&2
+	@$(MAKE) --no-print-directory build/host/kernel/ubdmap.ko KDIR="$(HOST_KDIR)"
+	$(MAKE) -C build/host/kernel KDIR="$(HOST_KDIR)" \
+		$(if $(DESTDIR),INSTALL_MOD_PATH=$(DESTDIR) DEPMOD=true) modules_install
 	install -D -m 755 build/ubdmap $(DESTDIR)$(PREFIX)/sbin/ubdmap
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 docs/man/*.8
 	for f in $(wildcard tools/udev/*.rules); do \
@@ -139,7 +160,7 @@ check-layers: ## which part may include which
 	@tests/check-layers
 
 style: ## sparse, checkpatch, W=1, shellcheck, codespell, clang-format
-	@KDIR=$(KDIR) tests/style
+	@tests/style
 
 fuzz: $(FUZZ_BINS) ## libFuzzer, FUZZ_TIME seconds (60) for each target
 	@for f in $(FUZZERS); do \
@@ -153,8 +174,8 @@ fuzz: $(FUZZ_BINS) ## libFuzzer, FUZZ_TIME seconds (60) for each target
 
 clean: ## remove what was built
 	rm -rf build
-	@if [ -e kernel/Kbuild ] && [ -d $(KDIR) ]; then \
-		$(MAKE) -C kernel KDIR=$(KDIR) clean; fi
+	rm -f $(addprefix kernel/,*.o *.ko *.mod *.mod.c .*.cmd .module-common.o \
+		modules.order Module.symvers)
 
 #
 # Rules
@@ -232,5 +253,5 @@ $(FUZZ_BINS): build/fuzz/fuzz_%: build/fuzz/tests/fuzz/fuzz_%.o build/fuzz/libsl
 
 # Objects stay, to be used again.
 .SECONDARY:
-.PHONY: help all module userspace check-build check test demo bench shell deps \
-	install check-layers style fuzz clean
+.PHONY: help all module userspace check-build check test test-debug demo bench shell deps \
+	install check-layers style fuzz clean FORCE

@@ -14,7 +14,7 @@ no_trace() {
 again() {
 	i=0
 	while [ $i -lt 6 ]; do
-		insmod "$UBDMAP_SRC/kernel/ubdmap.ko" && rmmod ubdmap || return 1
+		insmod "$UBDMAP_MODULE" && rmmod ubdmap || return 1
 		i=$((i + 1))
 	done
 }

@@ -62,6 +62,7 @@ struct config {
 	const char *insmod; /* module to load before the command, or NULL */
 	const char *cwd; /* working folder of the command */
 	bool share; /* a 9p export named "share" goes to /share */
+	const char *hung_secs; /* how long a task may hang, or NULL */
 	bool terminal; /* interactive: the command talks to /dev/hvc0 */
 	unsigned short rows; /* terminal size, 0 where unknown */
 	unsigned short cols;
@@ -218,6 +219,8 @@ static void read_config(void)
 			cfg.keep[cfg.nr_keep++] = strdup(value);
 		else if (!strncmp(p, "modules=", 8))
 			cfg.modules = strdup(value);
+		else if (!strncmp(p, "hung_secs=", 10))
+			cfg.hung_secs = strdup(value);
 		else if (!strncmp(p, "insmod=", 7))
 			cfg.insmod = strdup(value);
 		else if (!strncmp(p, "cwd=", 4))
@@ -419,7 +422,8 @@ static void settle_system(void)
 	 * A task that hangs ends the run with its stack in the log. Emulated
 	 * CPUs are slow and share the host's: the lockup detectors get time.
 	 */
-	write_file("/proc/sys/kernel/hung_task_timeout_secs", "120");
+	write_file("/proc/sys/kernel/hung_task_timeout_secs",
+		   cfg.hung_secs ? cfg.hung_secs : "120");
 	write_file("/proc/sys/kernel/hung_task_panic", "1");
 	write_file("/proc/sys/kernel/watchdog_thresh", "30");
 	write_file("/proc/sys/kernel/sysrq", "1");
@@ -558,8 +562,43 @@ static int run_command(void)
 	return status;
 }
 
+/*
+ * Where the kernel looks for leaks, have what it found in the log. An object
+ * must be five seconds old and without a reference in two scans; what RCU is
+ * about to free has references of no kind that the scan knows.
+ */
+static void look_for_leaks(void)
+{
+	static const char *const file = "/sys/kernel/debug/kmemleak";
+	char *line, *rest, *text;
+	char out[1024];
+	size_t len;
+	int i;
+
+	if (access(file, F_OK))
+		return;
+	write_file(file, "scan=off");
+	for (i = 0; i < 2; i++) {
+		sleep(6);
+		write_file(file, "scan");
+	}
+	text = read_file(file, &len);
+	if (!text)
+		return;
+	/* The log takes a line at a time. */
+	for (rest = text; (line = strsep(&rest, "\n"));) {
+		if (!*line)
+			continue;
+		snprintf(out, sizeof(out), "<4>%s\n", line);
+		write_file("/dev/kmsg", out);
+	}
+	free(text);
+}
+
 int main(void)
 {
+	int status;
+
 	must_mount("proc", "/proc", "proc", 0, NULL);
 	must_mount("sys", "/sys", "sysfs", 0, NULL);
 	must_mount("dev", "/dev", "devtmpfs", 0, "mode=755");
@@ -570,6 +609,8 @@ int main(void)
 	settle_system();
 	if (cfg.insmod)
 		insmod();
-	tell("status %d", run_command());
+	status = run_command();
+	look_for_leaks();
+	tell("status %d", status);
 	stop();
 }

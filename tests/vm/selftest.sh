@@ -72,7 +72,7 @@ check "and the log that tells of it is shown" grep -q 'sysrq triggered crash' "$
 check "and what the script said before it" grep -q before "$work/out"
 
 cp -r "$here/faulty" "$work/"
-kdir=/lib/modules/$("$here/kernel" release)/build
+kdir=$("$here/kernel" build)
 if make -s -C "$kdir" M="$work/faulty" modules >"$work/make.log" 2>&1; then
 	for kind in warn refcount bug null; do
 		guest --timeout 60 -- "insmod /share/faulty/faulty.ko kind=$kind; exit 0"
