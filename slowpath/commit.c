@@ -199,7 +199,7 @@ int commit_upto(struct sp_image *img, uint64_t tid)
  */
 int flush_request(struct sp_image *img, const struct sp_req *req)
 {
-	const struct extents none = { 0 };
+	const struct extents none = { .ext = img->scratch };
 	int rc;
 
 	if (img->eng) {

@@ -384,8 +384,6 @@ int sp_finish(struct sp_image *img, const struct sp_extent *ext, unsigned int nr
 			     img->layers[0].file.path);
 	else if (img->eng)
 		rc = img->eng->finish(img, ext, nr, err);
-	if (!rc && img->eng)
-		rc = commit_upto(img, img->next_tid - 1);
 	pthread_mutex_unlock(&img->lock);
 	if (rc)
 		sp_fail(err, rc, "%s: %s", img->layers[0].file.path, strerror(-rc));

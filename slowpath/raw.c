@@ -117,8 +117,15 @@ static int relink(struct sp_image *img, const struct sp_extent *ext, unsigned in
 static int finish(struct sp_image *img, const struct sp_extent *ext, unsigned int nr,
 		  struct sp_err *err)
 {
-	(void)img, (void)ext, (void)nr, (void)err;
-	return 0;
+	struct pend *p;
+
+	(void)ext, (void)nr, (void)err;
+	while (!list_empty(&img->pending)) {
+		p = list_entry(img->pending.next, struct pend, link);
+		list_del(&p->link);
+		free(p);
+	}
+	return commit_upto(img, img->next_tid - 1);
 }
 
 static void no_exit(struct sp_image *img)

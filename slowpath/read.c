@@ -85,7 +85,7 @@ static bool want_fill(struct sp_image *img, const struct sp_req *req, uint64_t l
 {
 	uint64_t stop = req->want_lba + req->want_len;
 
-	if (need->fills >= MAX_FILLS || !img->cache)
+	if (need->fills >= MAX_FILLS || !img->cache || req->kind != SP_READ)
 		return false;
 	if (need->stop && need->stop < stop)
 		stop = need->stop;

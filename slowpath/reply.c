@@ -109,6 +109,7 @@ void reply_error(struct sp_image *img, const struct sp_req *req, int error)
 		r.error = -EIO;
 		r.fail_dev = true;
 	}
+	r.ext = img->scratch;
 	send_reply(img, req, &r);
 }
 

@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * refill.c - fill the pool ahead of need (rules 10 and 16).
+ *
+ * Sources, in this order: what was dropped, what was free, the end of the file.
+ * In one go all of it is made zero, counted, and made durable by one
+ * fdatasync; only then is it the pool's.  What was dropped and is not wanted
+ * becomes FREE by the same way.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "engine.h"
+
+#define BATCH_BYTES	(4ull << 20)
+#define BATCH_MAX_BYTES	(64ull << 20)
+#define FAST_MS		1000		/* refills closer than this: larger ones */
+#define DROP_MS		500		/* how long dropped clusters may wait */
+#define DROP_BYTES	(64ull << 20)	/* how many */
+
+/**
+ * refill_begin - be the only one who writes refcounts
+ * @w: the engine
+ */
+void refill_begin(struct q2w *w)
+{
+	while (w->refilling)
+		cond_wait_ms(w->img, 1000);
+	w->refilling = true;
+}
+
+/**
+ * refill_end - let others
+ * @w: the engine
+ */
+void refill_end(struct q2w *w)
+{
+	w->refilling = false;
+	pthread_cond_broadcast(&w->img->cond);
+}
+
+static unsigned int reserve_target(const struct q2w *w)
+{
+	uint64_t n = (w->q->cs < 1u << 20 ? 4 : 1) + 2 * (w->batch >> w->q->l2_bits);
+
+	return n < RESERVE_MAX ? n : RESERVE_MAX;
+}
+
+/* FREE clusters within [from, end) to v, which is theirs alone from here on. */
+static int take_range(struct q2w *w, uint64_t from, uint64_t end, uint64_t max,
+		      struct hcs *v)
+{
+	for (uint64_t hc = from; hc < end && max; hc++) {
+		if (w->hc[hc])
+			continue;
+		if (hcs_add(v, hc))
+			return -ENOMEM;
+		hc_set(w, hc, HC_DROP, 0);
+		max--;
+	}
+	return 0;
+}
+
+/* FREE clusters, from where the last search ended and round. */
+static int take_free(struct q2w *w, uint64_t want, struct hcs *v)
+{
+	uint64_t start = w->free_hint, before, hc, n;
+	bool wrapped = false;
+	int rc;
+
+	while (want && w->nr_free && !(wrapped && w->free_hint >= start)) {
+		hc = hc_find_free(w, w->free_hint, want, &n);
+		if (!n) {
+			if (wrapped)
+				break;
+			wrapped = true;
+			w->free_hint = 0;
+			continue;
+		}
+		w->free_hint = hc + n;
+		rc = ref_cover(w, hc, hc + n);	/* may use some of them */
+		if (rc)
+			return rc;
+		before = v->nr;
+		rc = take_range(w, hc, hc + n, want, v);
+		if (rc)
+			return rc;
+		want -= v->nr - before;
+	}
+	return 0;
+}
+
+/* From the end of the file: holes, zero already. */
+static int take_new(struct q2w *w, uint64_t want, struct hcs *v)
+{
+	uint64_t first = w->nb;
+	int rc;
+
+	rc = file_extend(w, first + want);
+	if (!rc)
+		rc = ref_cover(w, first, first + want);
+	return rc ? rc : take_range(w, first, w->nb, UINT64_MAX, v);
+}
+
+/* Zero with its space; whoever has no space is passed over. */
+static int reserve_from(struct q2w *w, struct hcs *from, struct hcs *to,
+			unsigned int want)
+{
+	uint64_t kept = 0, i;
+	int rc = 0, one;
+
+	for (i = 0; i < from->nr; i++) {
+		uint64_t hc = from->hc[i];
+
+		one = -ENOSPC;
+		if (to->nr < want && !rc) {
+			pthread_mutex_unlock(&w->img->lock);
+			one = sp_file_zero(w->file, hc << w->q->cbits, w->q->cs);
+			pthread_mutex_lock(&w->img->lock);
+			if (!one)
+				one = hcs_add(to, hc);
+			if (one && one != -ENOSPC && one != -EDQUOT)
+				rc = one;
+		}
+		if (one)
+			from->hc[kept++] = hc;
+	}
+	from->nr = kept;
+	return rc;
+}
+
+/* What becomes of dropped clusters that the pool doesn't want. */
+static void release(struct q2w *w, struct hcs *v, uint64_t keep)
+{
+	for (uint64_t i = keep; i < v->nr; i++) {
+		hc_set(w, v->hc[i], HC_FREE, 0);
+		if (v->hc[i] < w->free_hint)
+			w->free_hint = v->hc[i];
+	}
+	if (v->nr > keep)
+		v->nr = keep;
+}
+
+static void publish(struct q2w *w, struct hcs *v, struct hcs *tables)
+{
+	uint64_t i, n;
+
+	for (i = 0; i < tables->nr; i++) {
+		hc_set(w, tables->hc[i], HC_RESERVE, 0);
+		w->reserve[w->reserve_nr++] = tables->hc[i];
+	}
+	for (i = 0; i < v->nr; i += n) {
+		for (n = 1; i + n < v->nr && v->hc[i + n] == v->hc[i] + n; n++)
+			;
+		pool_put(w, v->hc[i], n);
+	}
+	free(v->hc);
+	free(tables->hc);
+}
+
+/* v: made zero but for fresh.  Everything found is on one of the lists. */
+static int collect(struct q2w *w, uint64_t want, struct hcs *v, struct hcs *fresh)
+{
+	int rc;
+
+	rc = take_dropped(w, v);
+	if (!rc && v->nr < want)
+		rc = take_free(w, want - v->nr, v);
+	if (!rc)
+		rc = punch_clusters(w, v);
+	if (!rc)
+		release(w, v, want);
+	if (!rc && v->nr < want) {
+		rc = take_new(w, want - v->nr, fresh);
+		if (rc == -ENOSPC && v->nr)
+			rc = 0;
+	}
+	return rc;
+}
+
+/* Context: w->refilling. */
+static int refill(struct q2w *w, uint64_t clusters, unsigned int want_tables)
+{
+	struct hcs v = { 0 }, fresh = { 0 }, tables = { 0 };
+	unsigned int need_tables;
+	int rc;
+
+	need_tables = want_tables > w->reserve_nr ? want_tables - w->reserve_nr : 0;
+	rc = collect(w, clusters + need_tables, &v, &fresh);
+	if (!rc)
+		rc = reserve_from(w, &fresh, &tables, need_tables);
+	if (!rc)
+		rc = reserve_from(w, &v, &tables, need_tables);
+	if (!rc)
+		rc = ref_write(w);
+	if (!rc)
+		rc = q2_sync(w);
+	if (rc) {
+		hcs_give_back(w, &v);
+		hcs_give_back(w, &fresh);
+		hcs_give_back(w, &tables);
+		return rc;
+	}
+	publish(w, &fresh, &(struct hcs){ 0 });
+	publish(w, &v, &tables);
+	return 0;
+}
+
+static void adapt(struct q2w *w)
+{
+	uint64_t now = now_ms(), max = BATCH_MAX_BYTES >> w->q->cbits;
+	uint64_t min = BATCH_BYTES >> w->q->cbits;
+
+	if (min < 8)
+		min = 8;
+	if (w->batch < min)
+		w->batch = min;
+	else if (now - w->last_refill < FAST_MS && 2 * w->batch <= max)
+		w->batch *= 2;
+	w->last_refill = now;
+}
+
+/**
+ * pool_refill - get clusters
+ * @w: the engine
+ * @clusters: the pool is to have at least
+ * @tables: and the reserve
+ *
+ * Context: the lock, dropped meanwhile.
+ * Return: 0: there are some, or another thread has got some; -ENOSPC: not one
+ * can be had; others.
+ */
+int pool_refill(struct q2w *w, uint64_t clusters, unsigned int tables)
+{
+	uint64_t want;
+	int rc = 0;
+
+	if (w->refilling) {
+		refill_begin(w);
+		refill_end(w);
+		return 0;
+	}
+	refill_begin(w);
+	adapt(w);
+	if (tables < reserve_target(w))
+		tables = reserve_target(w);
+	want = clusters > w->batch ? clusters : w->batch;
+	want = want > w->pool_total ? want - w->pool_total : 0;
+	rc = refill(w, want, tables);
+	if (!rc && (!w->pool_total || !w->reserve_nr))
+		rc = -ENOSPC;
+	refill_end(w);
+	return rc;
+}
+
+/**
+ * pool_work - refill and reclaim in the background
+ * @w: the engine
+ *
+ * Context: the lock, dropped meanwhile.
+ * Return: milliseconds until there is something to do, or -1.
+ */
+int pool_work(struct q2w *w)
+{
+	uint64_t now = now_ms();
+	bool low, full;
+	int rc;
+
+	if (!w->img->prepared || w->refilling)
+		return -1;
+	low = w->last_refill && (w->pool_total < w->batch / 2 ||
+				 w->reserve_nr < reserve_target(w) / 2);
+	full = w->drop_since && (now >= w->drop_since + DROP_MS ||
+				 w->drop_nr << w->q->cbits >= DROP_BYTES);
+	if (low || full) {
+		rc = pool_refill(w, low ? w->batch : 0, 0);
+		if (rc)
+			return w->img->failed ? -1 : HOLD_SPACE_MS;
+		now = now_ms();
+	}
+	if (!w->drop_since)
+		return -1;
+	return now >= w->drop_since + DROP_MS ? 0 : w->drop_since + DROP_MS - now;
+}
