@@ -49,12 +49,16 @@ static void explain(struct ubdm_err *err, const struct sp_store *st, int ret)
 {
 	switch (ret) {
 	case -ELOOP:
-		ubdm_err_set(err, "%s: lies on the device it is to back; use a file elsewhere",
-			     st->path);
+		ubdm_err_set(
+			err,
+			"%s: lies on the device it is to back; use a file elsewhere",
+			st->path);
 		break;
 	case -EOPNOTSUPP:
-		ubdm_err_set(err, "%s: no direct I/O with this sector size; try -b 4096",
-			     st->path);
+		ubdm_err_set(
+			err,
+			"%s: no direct I/O with this sector size; try -b 4096",
+			st->path);
 		break;
 	default:
 		ubdm_err_set(err, "%s: the driver refuses it as a backing: %s",
@@ -77,8 +81,10 @@ int ubdm_backing_add_all(struct ubdm_mapper *m, struct ubdm_err *err)
 			return ret;
 		}
 		if (ret != (int)i) {
-			ubdm_err_set(err, "the driver numbered backing %u as %d; it does not fit this ubdmap",
-				     i, ret);
+			ubdm_err_set(
+				err,
+				"the driver numbered backing %u as %d; it does not fit this ubdmap",
+				i, ret);
 			return -EPROTO;
 		}
 	}

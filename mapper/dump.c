@@ -7,7 +7,7 @@
 
 #include "mapper.h"
 
-#define DUMP_EXTENTS	2048
+#define DUMP_EXTENTS 2048
 
 struct dump {
 	struct ubdm_dump_head head;
@@ -59,7 +59,7 @@ int ubdm_dump_uncommitted(struct ubdm_mapper *m, struct sp_extent **ext,
 		ret = append(ext, nr, d);
 		if (!ret && d->head.next_lba != UINT64_MAX &&
 		    d->head.next_lba <= lba && d->head.nr == 0)
-			ret = -EPROTO;	/* would never end */
+			ret = -EPROTO; /* would never end */
 		lba = d->head.next_lba;
 	} while (!ret && lba != UINT64_MAX);
 

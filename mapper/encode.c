@@ -9,7 +9,7 @@
 
 #include "encode.h"
 
-#define MAX_HOLD_MS	60000	/* the uapi's; a longer wait is asked for again */
+#define MAX_HOLD_MS 60000 /* the uapi's; a longer wait is asked for again */
 
 #define SAME(a, b) static_assert((int)(a) == (int)(b), #a " is not " #b)
 
@@ -58,8 +58,7 @@ static bool range_ok(uint64_t start, uint64_t len)
 
 static bool extent_ok(const struct sp_extent *e)
 {
-	if (!range_ok(e->lba, e->len) ||
-	    e->flags & ~(uint32_t)UBDM_EXT_F_IN ||
+	if (!range_ok(e->lba, e->len) || e->flags & ~(uint32_t)UBDM_EXT_F_IN ||
 	    (e->flags && !e->tid))
 		return false;
 
@@ -129,8 +128,8 @@ int ubdm_decode_fault(struct sp_req *req, const struct ubdm_fault *fault)
 
 	*req = (struct sp_req){
 		.kind = (enum sp_kind)fault->kind,
-		.flags = fault->flags & UBDM_FAULT_F_NOUNMAP ?
-			 SP_REQ_NOUNMAP : 0,
+		.flags = fault->flags & UBDM_FAULT_F_NOUNMAP ? SP_REQ_NOUNMAP :
+							       0,
 		.lba = fault->lba,
 		.len = fault->len,
 		.want_lba = fault->want_lba,

@@ -55,7 +55,8 @@ void ubdm_encode_fetch(struct ubdm_msg *m, struct ubdm_fault *buf,
  * Return: 0, or -EINVAL.
  */
 int ubdm_encode_resolve(struct ubdm_msg *m, uint64_t cookie,
-			const struct sp_reply *reply, struct ubdm_extent *table);
+			const struct sp_reply *reply,
+			struct ubdm_extent *table);
 void ubdm_encode_resolve_error(struct ubdm_msg *m, uint64_t cookie, int error);
 void ubdm_encode_resolve_hold(struct ubdm_msg *m, uint64_t cookie,
 			      unsigned int ms);

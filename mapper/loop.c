@@ -21,7 +21,7 @@
 
 #include "mapper.h"
 
-#define NOMEM_HOLD_MS	20
+#define NOMEM_HOLD_MS 20
 
 static struct ubdm_mapper *mapper_of(void *ctx)
 {
@@ -382,8 +382,9 @@ static void on_map(void *ctx, const struct sp_extent *ext, unsigned int nr)
 	if (!n)
 		return;
 	n->table = ubdm_table_get(&m->tables, nr);
-	note_send(n, n->table ? ubdm_encode_map(&n->cmd.msg, ext, nr, n->table) :
-				-ENOMEM);
+	note_send(n, n->table ?
+			     ubdm_encode_map(&n->cmd.msg, ext, nr, n->table) :
+			     -ENOMEM);
 }
 
 static void on_invalidate(void *ctx, unsigned int store, uint64_t off,

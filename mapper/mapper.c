@@ -121,11 +121,12 @@ static int connect_ring(struct ubdm_mapper *m, int channel,
 	int ret = ubdm_ring_init(&m->ring, channel);
 
 	if (ret) {
-		ubdm_err_set(err, "io_uring: %s%s", strerror(-ret),
-			     ret == -EPERM ?
-			     "; see /proc/sys/kernel/io_uring_disabled" :
-			     ret == -EINVAL ? "; Linux 6.12 or later is needed" :
-			     "");
+		ubdm_err_set(
+			err, "io_uring: %s%s", strerror(-ret),
+			ret == -EPERM ?
+				"; see /proc/sys/kernel/io_uring_disabled" :
+			ret == -EINVAL ? "; Linux 6.12 or later is needed" :
+					 "");
 		return ret;
 	}
 	m->have_ring = true;
@@ -200,7 +201,8 @@ static int relink(struct ubdm_mapper *m, struct ubdm_err *err)
 
 	ret = ubdm_dump_uncommitted(m, &ext, &nr, &max_tid);
 	if (ret) {
-		ubdm_err_set(err, "reading the device's uncommitted changes: %s",
+		ubdm_err_set(err,
+			     "reading the device's uncommitted changes: %s",
 			     strerror(-ret));
 		return ret;
 	}
@@ -227,7 +229,8 @@ static int adopt(struct ubdm_mapper *m, const struct ubdm_device *dev,
 
 	ret = ubdm_backing_get_all(m, fds, &nr);
 	if (ret) {
-		ubdm_err_set(err, "getting the image's files from the driver: %s",
+		ubdm_err_set(err,
+			     "getting the image's files from the driver: %s",
 			     strerror(-ret));
 		return ret;
 	}
@@ -284,7 +287,8 @@ static int finish_image(struct ubdm_mapper *m, struct ubdm_err *err)
 
 	ret = ubdm_dump_uncommitted(m, &ext, &nr, NULL);
 	if (ret) {
-		ubdm_err_set(err, "reading the device's uncommitted changes: %s",
+		ubdm_err_set(err,
+			     "reading the device's uncommitted changes: %s",
 			     strerror(-ret));
 		return ret;
 	}

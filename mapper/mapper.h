@@ -27,9 +27,9 @@
 #include "slowpath.h"
 #include "table.h"
 
-#define NR_FETCH	8
-#define FETCH_FAULTS	16
-#define NR_NOTES	256
+#define NR_FETCH 8
+#define FETCH_FAULTS 16
+#define NR_NOTES 256
 
 /**
  * struct job - one fault on its way to an answer
@@ -67,7 +67,7 @@ struct fetch {
 struct note {
 	struct ubdm_cmd cmd;
 	struct ubdm_mapper *m;
-	struct note *next;		/* free list */
+	struct note *next; /* free list */
 	uint64_t token;
 	struct ubdm_extent *table;
 	bool pooled;
@@ -82,22 +82,22 @@ struct ubdm_mapper {
 	bool have_ring;
 
 	struct job jobs[UBDM_MAX_JOBS];
-	struct job *free_jobs;		/* by pub.next */
+	struct job *free_jobs; /* by pub.next */
 	struct fetch fetches[NR_FETCH];
-	bool fetching;			/* false: armed no more */
-	bool shut_down;			/* the SHUTDOWN fault came */
-	bool committing;		/* a COMMIT fault is being answered */
+	bool fetching; /* false: armed no more */
+	bool shut_down; /* the SHUTDOWN fault came */
+	bool committing; /* a COMMIT fault is being answered */
 	int gone;
 
 	pthread_mutex_t lock;
-	pthread_cond_t idle;		/* busy fell to 0, or a sync command ended */
-	unsigned int busy;		/* jobs and notes; under lock */
-	int ring_error;			/* nothing completes any more; set under lock */
+	pthread_cond_t idle; /* busy fell to 0, or a sync command ended */
+	unsigned int busy; /* jobs and notes; under lock */
+	int ring_error; /* nothing completes any more; set under lock */
 	struct note notes[NR_NOTES];
-	struct note *free_notes;	/* under lock */
-	struct tables tables;		/* own lock */
-	_Atomic uint64_t max_tid;	/* sent */
-	atomic_int broken;		/* a callback could not queue what it must */
+	struct note *free_notes; /* under lock */
+	struct tables tables; /* own lock */
+	_Atomic uint64_t max_tid; /* sent */
+	atomic_int broken; /* a callback could not queue what it must */
 };
 
 /* loop.c: faults to requests and answers to commands */

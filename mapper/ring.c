@@ -15,8 +15,8 @@
 
 #include "ring.h"
 
-#define SQ_ENTRIES	256	/* a longer batch takes another turn */
-#define CQ_ENTRIES	1024	/* beyond, the kernel keeps a list */
+#define SQ_ENTRIES 256 /* a longer batch takes another turn */
+#define CQ_ENTRIES 1024 /* beyond, the kernel keeps a list */
 
 /*
  * Rings the bell of the ring thread.  A full counter would mean that it has
@@ -38,10 +38,12 @@ static int restrict_ring(struct io_uring *uring)
 		{
 			.opcode = IORING_RESTRICTION_SQE_OP,
 			.sqe_op = IORING_OP_URING_CMD,
-		}, {
+		},
+		{
 			.opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED,
 			.sqe_flags = IOSQE_FIXED_FILE,
-		}, {
+		},
+		{
 			.opcode = IORING_RESTRICTION_SQE_FLAGS_REQUIRED,
 			.sqe_flags = IOSQE_FIXED_FILE,
 		},
@@ -58,8 +60,7 @@ static int set_up(struct ubdm_ring *ring, int channel)
 		.flags = IORING_SETUP_SQE128 | IORING_SETUP_CQSIZE |
 			 IORING_SETUP_R_DISABLED | IORING_SETUP_SUBMIT_ALL |
 			 IORING_SETUP_SINGLE_ISSUER |
-			 IORING_SETUP_DEFER_TASKRUN |
-			 IORING_SETUP_TASKRUN_FLAG,
+			 IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
 		.cq_entries = CQ_ENTRIES,
 	};
 	int ret;

@@ -39,14 +39,14 @@ struct ubdm_cmd {
 };
 
 struct ubdm_ring {
-	struct io_uring *uring;		/* ring thread only, as what follows */
+	struct io_uring *uring; /* ring thread only, as what follows */
 	pthread_t thread;
 	int eventfd;
-	struct ubdm_cmd *head, **tail;	/* to be sent; ring thread's share */
+	struct ubdm_cmd *head, **tail; /* to be sent; ring thread's share */
 	unsigned int in_flight;
 
-	pthread_mutex_t lock;		/* innermost */
-	struct ubdm_cmd *queue, **queue_tail;	/* under lock */
+	pthread_mutex_t lock; /* innermost */
+	struct ubdm_cmd *queue, **queue_tail; /* under lock */
 };
 
 /**

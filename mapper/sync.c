@@ -12,7 +12,7 @@ struct sync_cmd {
 	struct ubdm_cmd cmd;
 	struct ubdm_mapper *m;
 	int res;
-	bool over;			/* under m->lock */
+	bool over; /* under m->lock */
 };
 
 static void sync_done(struct ubdm_cmd *cmd, int res)

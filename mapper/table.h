@@ -13,7 +13,7 @@
 
 #include "ubdmap.h"
 
-#define TABLE_CLASSES	3
+#define TABLE_CLASSES 3
 
 struct tables {
 	pthread_mutex_t lock;

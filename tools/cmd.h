@@ -10,17 +10,17 @@
 
 #include "libubdmap.h"
 
-#define UBDMAP_VERSION	"0.1"
+#define UBDMAP_VERSION "0.1"
 
 /* Exit status; documented in ubdmap(8). */
 enum {
 	EXIT_OK = 0,
-	EXIT_FAIL = 1,		/* anything without a number of its own */
-	EXIT_USAGE = 2,		/* wrong option or argument */
-	EXIT_NOENT = 3,		/* no such device or file */
-	EXIT_BUSY = 4,		/* device or image in use */
-	EXIT_DRIVER = 5,	/* driver not loaded, or another version */
-	EXIT_PERM = 6,		/* no permission */
+	EXIT_FAIL = 1, /* anything without a number of its own */
+	EXIT_USAGE = 2, /* wrong option or argument */
+	EXIT_NOENT = 3, /* no such device or file */
+	EXIT_BUSY = 4, /* device or image in use */
+	EXIT_DRIVER = 5, /* driver not loaded, or another version */
+	EXIT_PERM = 6, /* no permission */
 };
 
 /**

@@ -35,26 +35,24 @@ const struct command cmd_add = {
 	.name = "add",
 	.args = "[OPTION]... IMAGE",
 	.summary = "make a block device of IMAGE and print its name",
-	.help =
-"Serves IMAGE as a block device and prints its name, /dev/ubdmapN, as soon as it\n"
-"can be used. A mapper stays in the background until the device is deleted.\n"
-"\n"
-"  -r, --read-only         write nothing\n"
-"  -f, --format FORMAT     raw or qcow2; by default as the name says: .qcow2,\n"
-"                          .raw, .img, or a block device (raw)\n"
-"  -b, --sector-size SIZE  logical sector of the device, 512 to 4096 bytes;\n"
-"                          by default the smallest that is possible\n"
-"  -P, --partscan          look for partitions, /dev/ubdmapNp1 and so on\n"
-"      --cache-size SIZE   bound of the memory for decompressed data (64M)\n"
-"  -h, --help              this\n",
+	.help = "Serves IMAGE as a block device and prints its name, /dev/ubdmapN, as soon as it\n"
+		"can be used. A mapper stays in the background until the device is deleted.\n"
+		"\n"
+		"  -r, --read-only         write nothing\n"
+		"  -f, --format FORMAT     raw or qcow2; by default as the name says: .qcow2,\n"
+		"                          .raw, .img, or a block device (raw)\n"
+		"  -b, --sector-size SIZE  logical sector of the device, 512 to 4096 bytes;\n"
+		"                          by default the smallest that is possible\n"
+		"  -P, --partscan          look for partitions, /dev/ubdmapNp1 and so on\n"
+		"      --cache-size SIZE   bound of the memory for decompressed data (64M)\n"
+		"  -h, --help              this\n",
 	.run = run_add,
 };
 
 static int run_attach(int argc, char **argv)
 {
 	static const struct option longopts[] = {
-		{ "help", no_argument, NULL, 'h' },
-		{ }
+		{ "help", no_argument, NULL, 'h' }, {}
 	};
 	char *args[2] = { "--attach" };
 	uint32_t index = 0;
@@ -78,10 +76,9 @@ const struct command cmd_attach = {
 	.name = "attach",
 	.args = "DEV",
 	.summary = "start a mapper for a device that lost its own",
-	.help =
-"Starts a new mapper for an orphaned device. It links into the image what the\n"
-"old one had not written there yet, and takes the waiting requests.\n"
-"\n"
-"  -h, --help              this\n",
+	.help = "Starts a new mapper for an orphaned device. It links into the image what the\n"
+		"old one had not written there yet, and takes the waiting requests.\n"
+		"\n"
+		"  -h, --help              this\n",
 	.run = run_attach,
 };

@@ -17,17 +17,18 @@
 
 #include "cmd.h"
 
-#define POLL_MS		20
-#define RETRY_MS	3000	/* for openers that come and go */
-#define UNHEARD_MS	5000	/* no event: the driver would have begun by now */
-#define EXIT_WAIT_MS	30000	/* for the mapper's process, once the device is gone */
+#define POLL_MS 20
+#define RETRY_MS 3000 /* for openers that come and go */
+#define UNHEARD_MS 5000 /* no event: the driver would have begun by now */
+#define EXIT_WAIT_MS \
+	30000 /* for the mapper's process, once the device is gone */
 
 struct del {
 	struct ubdm_ctl *ctl, *events;
 	struct ubdm_device dev;
 	char path[32];
 	bool force;
-	bool told;			/* an event told how it ended */
+	bool told; /* an event told how it ended */
 	bool gone;
 	int error;
 	int pidfd;
@@ -56,8 +57,10 @@ static int say_busy(const struct del *d)
 	char users[1024];
 
 	device_users(d->dev.index, users, sizeof(users));
-	return fail(EXIT_BUSY, "%s: in use%s%s; end that first, or use --force and lose what is not written",
-		    d->path, users[0] ? ": " : "", users);
+	return fail(
+		EXIT_BUSY,
+		"%s: in use%s%s; end that first, or use --force and lose what is not written",
+		d->path, users[0] ? ": " : "", users);
 }
 
 /* Returns an exit status; EXIT_BUSY silently: it may help to ask again. */
@@ -74,7 +77,7 @@ static int request(struct del *d)
 			    d->path);
 	return fail(exit_status_of(ret), "%s: %s", d->path,
 		    ubdm_ctl_reason(d->ctl)[0] ? ubdm_ctl_reason(d->ctl) :
-		    strerror(-ret));
+						 strerror(-ret));
 }
 
 static void progress(const struct del *d, int64_t since, bool *shown)
@@ -117,19 +120,21 @@ static bool is_refused(const struct del *d, const struct ubdm_device *dev,
 
 static int say_refused(const struct del *d)
 {
-	return fail(exit_status_of(d->error),
-		    "%s: not deleted: %s", d->path,
-		    d->error == -ENOTCONN ?
-		    "it has changes that are not in its image, and no mapper" :
-		    strerror(-d->error));
+	return fail(
+		exit_status_of(d->error), "%s: not deleted: %s", d->path,
+		d->error == -ENOTCONN ?
+			"it has changes that are not in its image, and no mapper" :
+			strerror(-d->error));
 }
 
 static int say_deleted(const struct del *d)
 {
 	if (!d->error)
 		return EXIT_OK;
-	return fail(EXIT_FAIL, "%s: deleted, but its image %s was not closed cleanly (%s); check it: qemu-img check",
-		    d->path, d->dev.ident, strerror(-d->error));
+	return fail(
+		EXIT_FAIL,
+		"%s: deleted, but its image %s was not closed cleanly (%s); check it: qemu-img check",
+		d->path, d->dev.ident, strerror(-d->error));
 }
 
 /* Returns an exit status; EXIT_BUSY silently. */
@@ -208,7 +213,8 @@ static int adopt_orphan(struct del *d)
 	status = launch_mapper(2, args, &index, false);
 	if (!status)
 		return ubdm_ctl_get(d->ctl, d->dev.index, &d->dev) ?
-		       EXIT_NOENT : EXIT_OK;
+			       EXIT_NOENT :
+			       EXIT_OK;
 	if (d->force)
 		warn("%s: deleted without a mapper; check the image: qemu-img check %s",
 		     d->path, d->dev.ident);
@@ -247,7 +253,7 @@ static int run_del(int argc, char **argv)
 	static const struct option longopts[] = {
 		{ "force", no_argument, NULL, 'f' },
 		{ "help", no_argument, NULL, 'h' },
-		{ }
+		{}
 	};
 	struct del d = { .pidfd = -1 };
 	int c, status;
@@ -281,12 +287,11 @@ const struct command cmd_del = {
 	.name = "del",
 	.args = "[--force] DEV",
 	.summary = "flush, close the image, remove the device",
-	.help =
-"Deletes the device and waits until its image is complete and free. Refuses\n"
-"while the device is open, mounted, or otherwise used.\n"
-"\n"
-"      --force             delete it though it is in use: requests fail from\n"
-"                          then on, what was not flushed is lost\n"
-"  -h, --help              this\n",
+	.help = "Deletes the device and waits until its image is complete and free. Refuses\n"
+		"while the device is open, mounted, or otherwise used.\n"
+		"\n"
+		"      --force             delete it though it is in use: requests fail from\n"
+		"                          then on, what was not flushed is lost\n"
+		"  -h, --help              this\n",
 	.run = run_del,
 };

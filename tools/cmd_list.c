@@ -46,8 +46,8 @@ static void add_json(struct list *l, const struct ubdm_device *dev)
 	    json_object_new_boolean(dev->flags & UBDM_DEV_F_PARTSCAN));
 	put(o, "format", json_object_new_string(dev->format));
 	put(o, "state", json_object_new_string(device_state(dev)));
-	put(o, "mapper", dev->mapper_pid ?
-	    json_object_new_int64(dev->mapper_pid) : NULL);
+	put(o, "mapper",
+	    dev->mapper_pid ? json_object_new_int64(dev->mapper_pid) : NULL);
 	put(o, "owner", json_object_new_string(owner_of(dev, uid)));
 	put(o, "openers", json_object_new_int64(dev->openers));
 	put(o, "image", json_object_new_string(dev->ident));
@@ -127,9 +127,9 @@ static int run_list(int argc, char **argv)
 		{ "json", no_argument, NULL, 'J' },
 		{ "bytes", no_argument, NULL, 'b' },
 		{ "help", no_argument, NULL, 'h' },
-		{ }
+		{}
 	};
-	struct list l = { };
+	struct list l = {};
 	int c, status;
 
 	opterr = 0;
@@ -156,15 +156,14 @@ const struct command cmd_list = {
 	.name = "list",
 	.args = "[OPTION]... [DEV]",
 	.summary = "devices, with image, format, state, mapper and owner",
-	.help =
-"Lists the devices, or the one named.\n"
-"\n"
-"  -J, --json              as JSON; sizes in bytes\n"
-"  -b, --bytes             sizes in bytes\n"
-"  -h, --help              this\n"
-"\n"
-"States: new (not started yet), live, orphaned (its mapper is gone: what is\n"
-"mapped is served on, all else waits; see ubdmap attach), failed (writing to the\n"
-"image failed: reads only), dying (being deleted).\n",
+	.help = "Lists the devices, or the one named.\n"
+		"\n"
+		"  -J, --json              as JSON; sizes in bytes\n"
+		"  -b, --bytes             sizes in bytes\n"
+		"  -h, --help              this\n"
+		"\n"
+		"States: new (not started yet), live, orphaned (its mapper is gone: what is\n"
+		"mapped is served on, all else waits; see ubdmap attach), failed (writing to the\n"
+		"image failed: reads only), dying (being deleted).\n",
 	.run = run_list,
 };

@@ -121,9 +121,9 @@ static int run_map(int argc, char **argv)
 	static const struct option longopts[] = {
 		{ "json", no_argument, NULL, 'J' },
 		{ "help", no_argument, NULL, 'h' },
-		{ }
+		{}
 	};
-	struct map_run r = { };
+	struct map_run r = {};
 	struct json_object *top;
 	int c, status;
 
@@ -154,13 +154,12 @@ const struct command cmd_map = {
 	.name = "map",
 	.args = "[OPTION]... DEV",
 	.summary = "the extents that the kernel holds now",
-	.help =
-"Prints where the kernel finds the device's data without asking the mapper, in\n"
-"bytes. Backing 0 is the image, the next are its backing files, the last can be\n"
-"the cache for decompressed data. CHANGE numbers what the image's metadata does\n"
-"not have yet.\n"
-"\n"
-"  -J, --json              as JSON\n"
-"  -h, --help              this\n",
+	.help = "Prints where the kernel finds the device's data without asking the mapper, in\n"
+		"bytes. Backing 0 is the image, the next are its backing files, the last can be\n"
+		"the cache for decompressed data. CHANGE numbers what the image's metadata does\n"
+		"not have yet.\n"
+		"\n"
+		"  -J, --json              as JSON\n"
+		"  -h, --help              this\n",
 	.run = run_map,
 };

@@ -25,8 +25,10 @@ static const struct {
 	{ UBDM_S_READ_SECTORS, true, "read_bytes", "bytes read" },
 	{ UBDM_S_WRITE_SECTORS, true, "write_bytes", "bytes written" },
 	{ UBDM_S_FAULTS, false, "faults", "faults to the mapper" },
-	{ UBDM_S_FLUSH_KERNEL, false, "flushes_kernel", "flushes by the kernel" },
-	{ UBDM_S_FLUSH_MAPPER, false, "flushes_mapper", "flushes by the mapper" },
+	{ UBDM_S_FLUSH_KERNEL, false, "flushes_kernel",
+	  "flushes by the kernel" },
+	{ UBDM_S_FLUSH_MAPPER, false, "flushes_mapper",
+	  "flushes by the mapper" },
 	{ UBDM_S_EXTENTS, false, "extents", "extents now" },
 	{ UBDM_S_EVICTED, false, "evicted", "extents evicted" },
 	{ UBDM_S_PARKED, false, "parked", "requests waiting now" },
@@ -35,7 +37,8 @@ static const struct {
 	{ UBDM_S_WORKER, false, "worker", "hits issued by a worker" },
 	{ UBDM_S_ERRORS, false, "errors", "requests failed" },
 	{ UBDM_S_MAX_TID, false, "max_tid", "last change" },
-	{ UBDM_S_COMMITTED_TID, false, "committed_tid", "last change committed" },
+	{ UBDM_S_COMMITTED_TID, false, "committed_tid",
+	  "last change committed" },
 };
 
 #define NR_ROWS (sizeof(rows) / sizeof(rows[0]))
@@ -133,7 +136,7 @@ static int run_stat(int argc, char **argv)
 	static const struct option longopts[] = {
 		{ "json", no_argument, NULL, 'J' },
 		{ "help", no_argument, NULL, 'h' },
-		{ }
+		{}
 	};
 	static struct stat_run r;
 	struct json_object *top;
@@ -170,11 +173,10 @@ const struct command cmd_stat = {
 	.name = "stat",
 	.args = "[OPTION]... [DEV]",
 	.summary = "hits, misses, faults, bytes, extents",
-	.help =
-"Prints what the driver counted since the device was made. A hit was served\n"
-"by the kernel alone; a miss had to wait for the mapper.\n"
-"\n"
-"  -J, --json              as JSON\n"
-"  -h, --help              this\n",
+	.help = "Prints what the driver counted since the device was made. A hit was served\n"
+		"by the kernel alone; a miss had to wait for the mapper.\n"
+		"\n"
+		"  -J, --json              as JSON\n"
+		"  -h, --help              this\n",
 	.run = run_stat,
 };

@@ -64,7 +64,7 @@ bool device_node_ready(uint32_t index)
 /* --- users -------------------------------------------------------------- */
 
 struct users {
-	const char *name;		/* "ubdmap3" */
+	const char *name; /* "ubdmap3" */
 	char *buf;
 	int size, len;
 };

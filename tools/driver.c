@@ -49,13 +49,15 @@ const char *driver_missing(void)
 	if (mentions(path, "/ubdmap.ko"))
 		return "the ubdmap driver is not loaded; run: modprobe ubdmap";
 	if (major < 6 || (major == 6 && minor < 12))
-		snprintf(msg, sizeof(msg),
-			 "the ubdmap driver needs Linux 6.12 or later, this is %.64s",
-			 u.release);
+		snprintf(
+			msg, sizeof(msg),
+			"the ubdmap driver needs Linux 6.12 or later, this is %.64s",
+			u.release);
 	else
-		snprintf(msg, sizeof(msg),
-			 "there is no ubdmap driver for this kernel (%.64s); build and install it: make install, then modprobe ubdmap",
-			 u.release);
+		snprintf(
+			msg, sizeof(msg),
+			"there is no ubdmap driver for this kernel (%.64s); build and install it: make install, then modprobe ubdmap",
+			u.release);
 	return msg;
 }
 
@@ -72,8 +74,8 @@ int driver_channel(int *fd)
 		return fail(EXIT_DRIVER, "%s", driver_missing());
 	case EACCES:
 	case EPERM:
-		return fail(EXIT_PERM, UBDM_CHANNEL_PATH
-			    ": no permission; run as root");
+		return fail(EXIT_PERM,
+			    UBDM_CHANNEL_PATH ": no permission; run as root");
 	default:
 		return fail(EXIT_FAIL, UBDM_CHANNEL_PATH ": %s",
 			    strerror(errno));
@@ -91,8 +93,9 @@ int driver_ctl(struct ubdm_ctl **ctl)
 	case -ENOENT:
 		return fail(EXIT_DRIVER, "%s", driver_missing());
 	case -EPROTO:
-		return fail(EXIT_DRIVER,
-			    "the loaded driver is of another version; run: modprobe -r ubdmap && modprobe ubdmap");
+		return fail(
+			EXIT_DRIVER,
+			"the loaded driver is of another version; run: modprobe -r ubdmap && modprobe ubdmap");
 	default:
 		return fail(exit_status_of(ret), "netlink: %s", strerror(-ret));
 	}

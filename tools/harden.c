@@ -27,7 +27,7 @@ static bool have_cap(unsigned int cap)
 	struct __user_cap_header_struct h = {
 		.version = _LINUX_CAPABILITY_VERSION_3,
 	};
-	struct __user_cap_data_struct d[2] = { };
+	struct __user_cap_data_struct d[2] = {};
 
 	if (syscall(SYS_capget, &h, d))
 		return false;

@@ -86,10 +86,13 @@ static int acknowledge(int fd, uint32_t index, bool print)
 
 	device_path(index, path);
 	if (print && (puts(path) < 0 || fflush(stdout)))
-		return fail(EXIT_FAIL, "%s: deleted again, because its name could not be printed: %s",
-			    path, strerror(errno));
+		return fail(
+			EXIT_FAIL,
+			"%s: deleted again, because its name could not be printed: %s",
+			path, strerror(errno));
 	if (write(fd, "k", 1) != 1)
-		return fail(EXIT_FAIL, "%s: its mapper ended at once; see the system log",
+		return fail(EXIT_FAIL,
+			    "%s: its mapper ended at once; see the system log",
 			    path);
 	return EXIT_OK;
 }
@@ -97,9 +100,10 @@ static int acknowledge(int fd, uint32_t index, bool print)
 static int say_died(int how)
 {
 	if (WIFSIGNALED(how))
-		return fail(EXIT_FAIL,
-			    "the mapper died before it was ready (%s); please report this",
-			    strsignal(WTERMSIG(how)));
+		return fail(
+			EXIT_FAIL,
+			"the mapper died before it was ready (%s); please report this",
+			strsignal(WTERMSIG(how)));
 	return fail(EXIT_FAIL,
 		    "the mapper ended before it was ready; see the system log");
 }

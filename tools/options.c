@@ -25,7 +25,7 @@ static const struct option longopts[] = {
 	{ "attach", required_argument, NULL, OPT_ATTACH },
 	{ "foreground", no_argument, NULL, OPT_FOREGROUND },
 	{ "ready-fd", required_argument, NULL, OPT_READY_FD },
-	{ }
+	{}
 };
 
 static int take_block_size(const struct command *cmd, struct serve_options *o)
@@ -33,8 +33,10 @@ static int take_block_size(const struct command *cmd, struct serve_options *o)
 	uint64_t v;
 
 	if (parse_size(optarg, &v) || v < 512 || v > 4096 || (v & (v - 1)))
-		return usage_error(cmd, "-b %s: a sector has 512, 1024, 2048 or 4096 bytes",
-				   optarg);
+		return usage_error(
+			cmd,
+			"-b %s: a sector has 512, 1024, 2048 or 4096 bytes",
+			optarg);
 	o->block_size = v;
 	return EXIT_OK;
 }
@@ -42,8 +44,8 @@ static int take_block_size(const struct command *cmd, struct serve_options *o)
 static int take_cache(const struct command *cmd, struct serve_options *o)
 {
 	if (parse_size(optarg, &o->cache_bytes) || !o->cache_bytes)
-		return usage_error(cmd, "--cache-size %s: not a size such as 64M",
-				   optarg);
+		return usage_error(
+			cmd, "--cache-size %s: not a size such as 64M", optarg);
 	return EXIT_OK;
 }
 
@@ -99,17 +101,18 @@ int parse_serve(const struct command *cmd, int argc, char **argv, bool internal,
 	while ((c = getopt_long(argc, argv, "rf:b:Ph", longopts, NULL)) >= 0) {
 		ret = c >= OPT_ATTACH && !internal ? -2 : take(cmd, c, o);
 		if (ret == -2)
-			return usage_error(cmd, "%s: no such option, or its argument is missing",
-					   argv[optind - 1]);
+			return usage_error(
+				cmd,
+				"%s: no such option, or its argument is missing",
+				argv[optind - 1]);
 		if (ret)
 			return ret;
 	}
 	if (o->attach && optind == argc)
 		return EXIT_OK;
 	if (o->attach || optind + 1 != argc)
-		return usage_error(cmd, optind < argc ?
-				   "one image at a time" :
-				   "which image?");
+		return usage_error(cmd, optind < argc ? "one image at a time" :
+							"which image?");
 	o->image = argv[optind];
 	return EXIT_OK;
 }

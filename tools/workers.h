@@ -11,14 +11,14 @@
 
 #include "libubdmap.h"
 
-#define MAX_WORKERS	64
-#define STACK_BYTES	(256 << 10)	/* locked in memory */
+#define MAX_WORKERS 64
+#define STACK_BYTES (256 << 10) /* locked in memory */
 
 struct workers {
 	pthread_mutex_t lock;
 	pthread_cond_t more;
-	struct ubdm_job *head, **tail;	/* under lock */
-	bool stop;			/* under lock */
+	struct ubdm_job *head, **tail; /* under lock */
+	bool stop; /* under lock */
 	unsigned int nr;
 	pthread_t thread[MAX_WORKERS];
 };

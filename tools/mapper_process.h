@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * mapper_process.h - the process that serves one device: what its files share.
+ */
+#ifndef UBDMAP_MAPPER_PROCESS_H
+#define UBDMAP_MAPPER_PROCESS_H
+
+#include <pthread.h>
+
+#include "options.h"
+#include "workers.h"
+
+struct mapper_process {
+	struct serve_options opt;
+	struct ubdm_mapper *m;
+	struct workers workers;
+	pthread_t back;
+	bool have_back;
+	int channel, signals, done; /* fds; done: back has finished */
+	uint32_t index;
+
+	pthread_mutex_t lock;
+	pthread_cond_t wake;
+	bool work, finish; /* under lock */
+
+	bool ready; /* main only, as the next */
+	unsigned int withdraw; /* tries left to delete the device */
+	int gone;
+	int result; /* of finish; main, once done is readable */
+	struct ubdm_err err; /* dito */
+};
+
+/* mapper_daemon.c */
+extern const struct ubdm_mapper_ops mapper_ops;
+
+/**
+ * mapper_turn - wait for something to do, at most @ms, and do it
+ *
+ * Return: true when the image is finished.
+ */
+bool mapper_turn(struct mapper_process *p, int ms);
+int mapper_start_back(struct mapper_process *p);
+
+/* mapper_start.c: a device, until it is ready; these return exit statuses */
+int mapper_begin_new(struct mapper_process *p);
+int mapper_begin_attach(struct mapper_process *p);
+
+/* mapper_tell.c: to whoever started us, who prints it; or it is us */
+void tell_log(const struct mapper_process *p, int level, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+void tell_warning(const struct mapper_process *p, const char *text);
+int tell_failure(const struct mapper_process *p, int status, const char *fmt,
+		 ...) __attribute__((format(printf, 3, 4)));
+void tell_ready(struct mapper_process *p);
+
+#endif /* UBDMAP_MAPPER_PROCESS_H */

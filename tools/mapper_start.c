@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * mapper_start.c - from an image or an orphan to a device that is served.
+ *
+ * Where it fails it undoes what it did, tells why, and the process ends.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "mapper_process.h"
+
+#define NODE_WAIT_MS 10000
+
+static int open_channel(struct mapper_process *p)
+{
+	p->channel = open(UBDM_CHANNEL_PATH, O_RDWR | O_CLOEXEC);
+	if (p->channel >= 0)
+		return EXIT_OK;
+	switch (errno) {
+	case ENOENT:
+	case ENODEV:
+	case ENXIO:
+		return tell_failure(p, EXIT_DRIVER, "%s", driver_missing());
+	case EACCES:
+	case EPERM:
+		return tell_failure(p, EXIT_PERM,
+				    UBDM_CHANNEL_PATH
+				    ": no permission; run as root");
+	default:
+		return tell_failure(p, EXIT_FAIL, UBDM_CHANNEL_PATH ": %s",
+				    strerror(errno));
+	}
+}
+
+static int open_ctl(struct mapper_process *p, struct ubdm_ctl **ctl)
+{
+	int ret = ubdm_ctl_open(ctl);
+
+	switch (ret) {
+	case 0:
+		return EXIT_OK;
+	case -ENOENT:
+		return tell_failure(p, EXIT_DRIVER, "%s", driver_missing());
+	case -EPROTO:
+		return tell_failure(
+			p, EXIT_DRIVER,
+			"the loaded driver is of another version; run: modprobe -r ubdmap && modprobe ubdmap");
+	default:
+		return tell_failure(p, exit_status_of(ret), "netlink: %s",
+				    strerror(-ret));
+	}
+}
+
+/* What the driver said, or the errno's name. */
+static const char *why(const struct ubdm_ctl *ctl, int error)
+{
+	const char *reason = ubdm_ctl_reason(ctl);
+
+	return reason[0] ? reason : strerror(-error);
+}
+
+static int fill_create(struct mapper_process *p, struct ubdm_create *c,
+		       const struct ubdm_image_info *info)
+{
+	uint32_t bs = p->opt.block_size ? p->opt.block_size : info->block_size;
+
+	if (!info->size)
+		return tell_failure(
+			p, EXIT_FAIL,
+			"%s: empty, there is nothing to serve; give it a size first: qemu-img resize",
+			p->opt.image);
+	if (bs < info->block_size)
+		return tell_failure(
+			p, EXIT_FAIL,
+			"%s: lies on storage with sectors of %u bytes, smaller ones are not possible; leave out -b %u",
+			p->opt.image, info->block_size, bs);
+	if (info->size % (bs >> 9))
+		return tell_failure(
+			p, EXIT_FAIL,
+			"%s: its size is not a multiple of %u-byte sectors; resize it, or use a smaller -b",
+			p->opt.image, bs);
+
+	*c = (struct ubdm_create){
+		.channel = p->channel,
+		.index = -1,
+		.size = info->size,
+		.block_size = bs,
+		.phys_block_size =
+			info->granule_bytes >= 4096 || bs == 4096 ? 4096 : bs,
+		.io_opt = info->granule_bytes > 4096 ? info->granule_bytes : 0,
+		.discard_gran = info->discard_gran,
+		.flags = (info->read_only ? UBDM_DEV_F_RO : 0) |
+			 (p->opt.partscan ? UBDM_DEV_F_PARTSCAN : 0),
+		.orphan_timeout = -1,
+		.ident = p->opt.image,
+		.format = info->format,
+	};
+	return EXIT_OK;
+}
+
+static void undo_create(struct mapper_process *p, struct ubdm_ctl *ctl)
+{
+	ubdm_ctl_delete(ctl, p->index, true);
+	ubdm_mapper_abort(p->m);
+	close(p->channel);
+}
+
+/* udev is not waited for: devtmpfs makes the node. */
+static int wait_for_node(struct mapper_process *p)
+{
+	for (int ms = 0; ms < NODE_WAIT_MS; ms += 10) {
+		if (device_node_ready(p->index))
+			return 0;
+		mapper_turn(p, 10);
+		if (p->gone)
+			return p->gone;
+	}
+	return -ETIMEDOUT;
+}
+
+static int serve_new(struct mapper_process *p, struct ubdm_ctl *ctl,
+		     const struct ubdm_create *c)
+{
+	struct ubdm_err err = { .msg = "" };
+	int ret;
+
+	ret = ubdm_ctl_create(ctl, c, &p->index);
+	if (ret)
+		return tell_failure(p, exit_status_of(ret),
+				    "%s: the driver made no device: %s",
+				    p->opt.image, why(ctl, ret));
+	ret = ubdm_mapper_serve(p->m, p->channel, c->block_size, &err);
+	if (!ret) {
+		ret = wait_for_node(p);
+		snprintf(
+			err.msg, sizeof(err.msg),
+			"/dev/ubdmap%u does not appear; is devtmpfs mounted on /dev?",
+			p->index);
+	}
+	if (!ret) {
+		ret = mapper_start_back(p);
+		snprintf(err.msg, sizeof(err.msg), "no thread: %s",
+			 strerror(-ret));
+	}
+	if (!ret)
+		return EXIT_OK;
+	undo_create(p, ctl);
+	return tell_failure(p, exit_status_of(ret), "%s", err.msg);
+}
+
+int mapper_begin_new(struct mapper_process *p)
+{
+	struct ubdm_err err = { .msg = "" };
+	struct ubdm_image image = {
+		.path = p->opt.image,
+		.format = p->opt.format,
+		.read_only = p->opt.read_only,
+		.cache_bytes = p->opt.cache_bytes,
+	};
+	struct ubdm_image_info info;
+	struct ubdm_create c;
+	struct ubdm_ctl *ctl;
+	int ret;
+
+	ret = ubdm_mapper_open(&p->m, &image, &mapper_ops, p, &err);
+	if (ret)
+		return tell_failure(p, exit_status_of(ret), "%s", err.msg);
+	ubdm_mapper_info(p->m, &info);
+	tell_warning(p, info.warning);
+
+	ret = open_channel(p);
+	if (ret)
+		return ret;
+	ret = fill_create(p, &c, &info);
+	if (!ret)
+		ret = open_ctl(p, &ctl);
+	if (ret)
+		return ret;
+	ret = serve_new(p, ctl, &c);
+	ubdm_ctl_close(ctl);
+	return ret;
+}
+
+static int take_over(struct mapper_process *p, struct ubdm_ctl *ctl)
+{
+	struct ubdm_err err = { .msg = "" };
+	struct ubdm_device dev;
+	int ret;
+
+	ret = ubdm_ctl_attach(ctl, p->channel, p->index, &dev);
+	if (ret == -EBUSY)
+		return tell_failure(p, EXIT_BUSY,
+				    "%s: has a mapper; nothing to do",
+				    p->opt.attach);
+	if (ret)
+		return tell_failure(p, exit_status_of(ret), "%s: %s",
+				    p->opt.attach, why(ctl, ret));
+	ret = ubdm_mapper_takeover(&p->m, p->channel, &dev, p->opt.cache_bytes,
+				   &mapper_ops, p, &err);
+	if (!ret)
+		ret = mapper_start_back(p);
+	if (ret)
+		return tell_failure(p, exit_status_of(ret), "%s: %s",
+				    p->opt.attach, err.msg);
+	return EXIT_OK;
+}
+
+int mapper_begin_attach(struct mapper_process *p)
+{
+	struct ubdm_ctl *ctl;
+	int ret;
+
+	if (device_index(p->opt.attach, &p->index))
+		return tell_failure(
+			p, EXIT_NOENT,
+			"%s: not an ubdmap device; see: ubdmap list",
+			p->opt.attach);
+	ret = open_channel(p);
+	if (!ret)
+		ret = open_ctl(p, &ctl);
+	if (ret)
+		return ret;
+	ret = take_over(p, ctl);
+	ubdm_ctl_close(ctl);
+	return ret;
+}
