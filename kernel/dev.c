@@ -28,8 +28,8 @@
 #define FORCE_GRACE		(30 * HZ)
 #define IO_POOL_MIN		64
 #define BIO_POOL_MIN		64
-#define DEFAULT_MAX_EXTENTS	(1ULL << 20)
-#define MAX_DISCARD_SECT	(1U << 21)	/* 1 GiB */
+#define DEFAULT_MAX_EXTENTS	BIT_ULL(20)
+#define MAX_DISCARD_SECT	BIT(21)	/* 1 GiB */
 
 static DEFINE_MUTEX(ubdm_ctl_mutex);
 static DEFINE_IDR(devices);			/* ubdm_ctl_mutex */

@@ -82,11 +82,11 @@ struct ubdm_dev {
 	struct workqueue_struct *unbound_wq; /* file I/O that may block */
 	struct workqueue_struct *sync_wq; /* flushes, drains */
 
-	spinlock_t redrive_lock;
+	spinlock_t redrive_lock;	/* the list below */
 	struct bio_list redrive;	/* redrive_lock */
 	struct work_struct redrive_work;
 
-	spinlock_t flush_lock;
+	spinlock_t flush_lock;		/* the list below */
 	struct bio_list flush;		/* flush_lock */
 	struct work_struct flush_work;
 
@@ -96,7 +96,7 @@ struct ubdm_dev {
 
 	struct delayed_work watch_work;	/* HELD faults, orphan timeout */
 
-	struct mutex cmd_mutex;
+	struct mutex cmd_mutex;		/* the channel's commands, attach */
 	struct list_head starting;	/* START commands; ftab.lock */
 	struct work_struct add_work;
 	struct work_struct scan_work;

@@ -100,7 +100,7 @@ static struct ubdm_faultp *fault_of(struct ubdm_ftab *t, unsigned int tag)
 }
 
 #define for_each_fault(t, f, i)						\
-	for (i = 0; (f = fault_of(t, i)); i++)
+	for ((i) = 0; ((f) = fault_of(t, i)); (i)++)
 
 /**
  * ubdm_ftab_init() - make an empty table

@@ -16,7 +16,7 @@
 #define IDENT_MAX	4095
 #define FORMAT_MAX	15
 #define INDEX_MAX	0xfffff		/* the block layer's minors */
-#define BLOCK_MAX	(1 << 21)	/* a cluster */
+#define BLOCK_MAX	BIT(21)	/* a cluster */
 #define ORPHAN_MAX	86400
 
 static struct genl_family family;
