@@ -28,7 +28,8 @@ uint64_t now_ms(void)
 	struct timespec ts;
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000 + 1;
+	return (uint64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000 + 1 +
+	       __atomic_load_n(&sp_clock_skew_ms, __ATOMIC_RELAXED);
 }
 
 /**

@@ -39,6 +39,8 @@
 int (*sp_io_hook)(const struct sp_file *f, enum sp_io_op op, const void *buf,
 		  uint64_t off, uint64_t len);
 
+uint64_t sp_clock_skew_ms;
+
 static int hook(const struct sp_file *f, enum sp_io_op op, const void *buf,
 		uint64_t off, uint64_t len)
 {

@@ -70,5 +70,7 @@ void sp_buf_free(void *buf);
 enum sp_io_op { SP_IO_READ, SP_IO_WRITE, SP_IO_ZERO, SP_IO_PUNCH, SP_IO_SYNC, SP_IO_TRUNCATE };
 extern int (*sp_io_hook)(const struct sp_file *f, enum sp_io_op op,
 			 const void *buf, uint64_t off, uint64_t len);
+/* Added to what now_ms() says, so that tests need not wait (atomic access). */
+extern uint64_t sp_clock_skew_ms;
 
 #endif /* SLOWPATH_IO_H */
