@@ -68,6 +68,8 @@ static void explain(struct ubdm_err *err, const struct sp_store *st, int ret)
 
 /**
  * ubdm_backing_add_all - register every store of the image
+ * @m: the mapper
+ * @err: gets the reason of a failure
  */
 int ubdm_backing_add_all(struct ubdm_mapper *m, struct ubdm_err *err)
 {
@@ -123,6 +125,7 @@ err_close:
 
 /**
  * ubdm_backing_unlock_all - the image is clean and the device gone: let others in
+ * @m: the mapper
  *
  * The kernel closes its reference to the files a little later, and the locks
  * belong to the open file, which is one and the same.

@@ -27,6 +27,9 @@ struct ubdm_msg {
 
 /**
  * ubdm_encode_extents - @nr extents of the slowpath as the kernel wants them
+ * @dst: room for @nr
+ * @src: the slowpath's
+ * @nr: how many
  *
  * Return: 0, or -EINVAL: empty or overflowing, not rising, overlapping, or
  * type, permission, tid and flags do not go together.
@@ -37,6 +40,8 @@ void ubdm_decode_extent(struct sp_extent *dst, const struct ubdm_extent *src);
 
 /**
  * ubdm_decode_fault - a fault as a request
+ * @req: to fill
+ * @fault: what the kernel sent
  *
  * Return: 0, or -EPROTO if it is none that the slowpath knows.
  */
@@ -49,6 +54,9 @@ void ubdm_encode_fetch(struct ubdm_msg *m, struct ubdm_fault *buf,
 
 /**
  * ubdm_encode_resolve - the slowpath's answer to the fault @cookie
+ * @m: the message, to fill
+ * @cookie: the fault's
+ * @reply: what the slowpath says
  * @table: room for @reply->nr_ext extents, to be left alone until the CQE;
  *	not used for one extent or none
  *
@@ -64,6 +72,10 @@ void ubdm_encode_resolve_hold(struct ubdm_msg *m, uint64_t cookie,
 /**
  * ubdm_encode_map - extents, unasked; @table as in ubdm_encode_resolve(), but
  * always used
+ * @m: the message, to fill
+ * @ext: what to map, rising
+ * @nr: how many
+ * @table: room for @nr
  */
 int ubdm_encode_map(struct ubdm_msg *m, const struct sp_extent *ext,
 		    unsigned int nr, struct ubdm_extent *table);

@@ -53,6 +53,11 @@ struct job {
 
 /**
  * struct fetch - one armed FETCH, or one with faults for which no job was free
+ * @cmd: the FETCH itself
+ * @m: the mapper
+ * @pos: the next fault to look at
+ * @nr: how many came
+ * @faults: where the kernel puts them
  */
 struct fetch {
 	struct ubdm_cmd cmd;
@@ -63,6 +68,12 @@ struct fetch {
 
 /**
  * struct note - a MAP, INVALIDATE or COMMIT under way
+ * @cmd: the command itself
+ * @m: the mapper
+ * @next: free list
+ * @token: the slowpath's name for it
+ * @table: extents it sends, or NULL
+ * @pooled: it came from the free list
  */
 struct note {
 	struct ubdm_cmd cmd;

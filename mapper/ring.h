@@ -64,17 +64,23 @@ bool ubdm_ring_is_mine(const struct ubdm_ring *ring);
 
 /**
  * ubdm_ring_queue - send a command; any thread
+ * @ring: the ring
+ * @cmd: the command; @cmd->msg and @cmd->done are set
  */
 void ubdm_ring_queue(struct ubdm_ring *ring, struct ubdm_cmd *cmd);
 
 /**
  * ubdm_ring_queue_local - not sent: its done comes with @res, in its turn
+ * @ring: the ring
+ * @cmd: the command; @cmd->msg and @cmd->done are set
+ * @res: what its done gets
  */
 void ubdm_ring_queue_local(struct ubdm_ring *ring, struct ubdm_cmd *cmd,
 			   int res);
 
 /**
  * ubdm_ring_turn - send what is queued, deliver what is there; ring thread
+ * @ring: the ring
  *
  * Return: how many commands were sent or delivered, or -errno.
  */
@@ -82,6 +88,8 @@ int ubdm_ring_turn(struct ubdm_ring *ring);
 
 /**
  * ubdm_ring_wait - until there is reason for a turn
+ * @ring: the ring
+ * @timeout_ms: negative: without end
  */
 int ubdm_ring_wait(struct ubdm_ring *ring, int timeout_ms);
 void ubdm_ring_clear(struct ubdm_ring *ring);

@@ -83,6 +83,7 @@ int ubdm_sync_run(struct ubdm_mapper *m, const struct ubdm_msg *msg)
 
 /**
  * ubdm_sync_idle - wait until no job and no note is under way
+ * @m: the mapper
  */
 int ubdm_sync_idle(struct ubdm_mapper *m)
 {

@@ -24,12 +24,15 @@ struct tables {
 
 /**
  * ubdm_tables_init - set memory aside
+ * @t: to fill
  */
 int ubdm_tables_init(struct tables *t);
 void ubdm_tables_exit(struct tables *t);
 
 /**
  * ubdm_table_get - room for @nr extents, at least; NULL: none to be had
+ * @t: the tables
+ * @nr: how many
  */
 struct ubdm_extent *ubdm_table_get(struct tables *t, unsigned int nr);
 void ubdm_table_put(struct tables *t, struct ubdm_extent *table);

@@ -135,6 +135,7 @@ struct ubdm_event_info {
 
 /**
  * ubdm_ctl_open - connect to the driver's control plane
+ * @out: gets the connection
  *
  * Return: 0; -ENOENT if the driver is not loaded; -EPROTO if it speaks another
  * version; others from the socket.
@@ -144,6 +145,7 @@ void ubdm_ctl_close(struct ubdm_ctl *ctl);
 
 /**
  * ubdm_ctl_reason - what the driver said of the last failure, or ""
+ * @ctl: the connection
  */
 const char *ubdm_ctl_reason(const struct ubdm_ctl *ctl);
 
@@ -159,6 +161,8 @@ int ubdm_ctl_stats(struct ubdm_ctl *ctl, uint32_t index,
 
 /**
  * ubdm_ctl_list - tell of each device
+ * @ctl: the connection
+ * @arg: handed to @fn
  * @fn: called for each; a negative return ends it and is returned
  */
 int ubdm_ctl_list(struct ubdm_ctl *ctl,
@@ -167,6 +171,10 @@ int ubdm_ctl_list(struct ubdm_ctl *ctl,
 
 /**
  * ubdm_ctl_extents - tell of each extent the kernel holds now
+ * @ctl: the connection
+ * @index: which device
+ * @fn: called for each; a negative return ends it and is returned
+ * @arg: handed to @fn
  */
 int ubdm_ctl_extents(struct ubdm_ctl *ctl, uint32_t index,
 		     int (*fn)(void *arg, const struct ubdm_extent *ext),
@@ -174,6 +182,7 @@ int ubdm_ctl_extents(struct ubdm_ctl *ctl, uint32_t index,
 
 /**
  * ubdm_ctl_subscribe - receive events on this connection from now on
+ * @ctl: the connection
  *
  * It is then good for ubdm_ctl_event() only.  Needs CAP_SYS_ADMIN.
  */
@@ -182,6 +191,8 @@ int ubdm_ctl_fd(const struct ubdm_ctl *ctl);
 
 /**
  * ubdm_ctl_event - the next event
+ * @ctl: the connection
+ * @ev: to fill
  *
  * Return: 1: @ev is filled; 0: none waits; -ENOBUFS: some were lost; -errno.
  */
@@ -305,11 +316,13 @@ int ubdm_mapper_takeover(struct ubdm_mapper **out, int channel,
 
 /**
  * ubdm_mapper_fd - readable when ubdm_mapper_process() has something to do
+ * @m: the mapper
  */
 int ubdm_mapper_fd(const struct ubdm_mapper *m);
 
 /**
  * ubdm_mapper_process - take what the kernel has, send what waits; never blocks
+ * @m: the mapper
  *
  * Ring thread only.  Return: 0, or why the mapper is of no use any more.
  */
@@ -317,11 +330,13 @@ int ubdm_mapper_process(struct ubdm_mapper *m);
 
 /**
  * ubdm_job_run - do a deferred job; may block
+ * @job: what ubdm_mapper_process() handed out
  */
 void ubdm_job_run(struct ubdm_job *job);
 
 /**
  * ubdm_mapper_work - background work; may block
+ * @m: the mapper
  *
  * Return: milliseconds until it is to be called again, -1: not before the work
  * callback asks.
@@ -343,6 +358,7 @@ int ubdm_mapper_finish(struct ubdm_mapper *m, struct ubdm_err *err);
 
 /**
  * ubdm_mapper_abort - undo ubdm_ctl_create(): the device goes, unfinished
+ * @m: the mapper
  *
  * For a start that failed.  On the ring thread, or before there is one.
  */
@@ -350,6 +366,7 @@ void ubdm_mapper_abort(struct ubdm_mapper *m);
 
 /**
  * ubdm_mapper_close - let go of everything; without finish as a crash would
+ * @m: the mapper
  */
 void ubdm_mapper_close(struct ubdm_mapper *m);
 
