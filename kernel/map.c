@@ -294,8 +294,9 @@ int ubdm_resolve(struct ubdm_dev *dev, struct ubdm_chan *chan,
 	}
 	if (f)
 		ubdm_ftab_hold(&dev->ftab, f, jiffies + msecs_to_jiffies(r->done));
-	else
-		ret = -ENOENT;	/* a forced delete took it; the extents stay */
+	else if (!r->nr_ext)
+		ret = -ENOENT;
+	/* else a forced delete took it, but the extents are in: that is success */
 	spin_unlock_irq(&dev->ftab.lock);
 	ubdm_dev_watch(dev, msecs_to_jiffies(r->done) + 1);
 	return ret ?: drain;

@@ -202,7 +202,8 @@ struct ubdm_fetch {
 
 /**
  * struct ubdm_resolve - RESOLVE: answer a fault
- * @cookie: the fault; -ENOENT if it is not outstanding on this channel
+ * @cookie: the fault; -ENOENT if it is not outstanding on this channel, and
+ *	nothing was installed
  * @addr: address of @nr_ext struct ubdm_extent (unless INLINE)
  * @done: DONE: sectors of the front request, from its start, that are complete,
  *	at least one block (what remains is looked up again), but ignored for
