@@ -133,7 +133,7 @@ for row in "${rows[@]}"; do
 	touch_all "${row_of[$row]}"
 done
 for ((turn = 0; turn < turns; turn++)); do
-	one_turn "${depths[*]}" time_based "runtime=$seconds"
+	one_turn "${depths[*]}" "runtime=$seconds"
 done
 
 [ -n "$json" ] || print_table

@@ -48,7 +48,8 @@ jobs() {
 	local qd row n=0
 
 	printf '%s\n' "[global]" ioengine=io_uring direct=1 rw=randread \
-		bs=4k norandommap randrepeat=0 stonewall "${@:2}"
+		bs=4k norandommap randrepeat=0 gtod_reduce=1 time_based stonewall \
+		"${@:2}"
 	for qd in $1; do
 		for row in "${rows[@]}"; do
 			n=$((n + 1))
