@@ -375,7 +375,7 @@ const struct craft_variant craft_variants[] = {
 	ANY(l2e_both),
 	EIO_AT(packed_past_eof, G_PACKED),
 	EIO_AT(packed_far, G_PACKED),
-	SOUND(packed_long),
+	NO_WRITE(packed_long, -EINVAL, "twice"),
 	EIO_AT(packed_at_eof, G_PACKED),
 	ANY(packed_garbage),
 	ANY(packed_copied),

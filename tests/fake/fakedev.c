@@ -914,6 +914,10 @@ static void chores(struct fdev *d)
 	d->clock++;
 	evict = rng_chance(&d->rng, d->opt.evict);
 	work = rng_chance(&d->rng, d->opt.work);
+	/* Time goes by: what is done by timer only comes up too. */
+	if (work)
+		__atomic_fetch_add(&sp_clock_skew_ms, rng_below(&d->rng, 2000),
+				   __ATOMIC_RELAXED);
 	pthread_mutex_unlock(&d->lock);
 	pump(d, false);
 	if (evict)

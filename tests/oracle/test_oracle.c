@@ -18,7 +18,8 @@
  *
  * The default set is fixed and takes some seconds.  ORACLE_TIME=seconds makes
  * random kinds instead for so long; ORACLE_SEED=n begins there (printed on failure);
- * ORACLE_CASE=name runs one kind.
+ * ORACLE_CASE=name runs one kind, ORACLE_SESSION=name one session, ORACLE_OPS=n
+ * more operations in each.
  */
 #include "util.h"
 #include "cm.h"
@@ -92,7 +93,7 @@ struct span {
 /* One case while it runs. */
 static struct {
 	const struct kind *k;
-	const char *img, *copy, *fmt;
+	const char *img, *copy, *fmt, *session;
 	uint64_t seed;
 	uint64_t size;		/* sectors */
 	char *model;
@@ -117,7 +118,8 @@ static void bad(const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(msg, sizeof(msg), fmt, ap);
 	va_end(ap);
-	print_error("# kind %s, seed %llu: %s\n", c.k->name, (unsigned long long)c.seed, msg);
+	print_error("# kind %s, seed %llu, session %s: %s\n", c.k->name,
+		    (unsigned long long)c.seed, c.session, msg);
 	if (c.threads)		/* no jumping out of these */
 		abort();
 	fail();
@@ -562,6 +564,14 @@ static void session_threads(unsigned int ops)
 	end_device();
 }
 
+static bool wanted(const char *session)
+{
+	const char *only = getenv("ORACLE_SESSION");
+
+	c.session = session;
+	return !only || strstr(only, session);
+}
+
 static void run_kind(const struct kind *k, uint64_t seed, unsigned int ops)
 {
 	struct rng r;
@@ -570,6 +580,7 @@ static void run_kind(const struct kind *k, uint64_t seed, unsigned int ops)
 	pthread_mutex_init(&c.lock, NULL);
 	c.k = k;
 	c.seed = seed;
+	c.session = "none";
 	c.fmt = k->base == RAW_IMAGE ? "raw" : "qcow2";
 	c.img = k->base == RAW_IMAGE ? "img.raw" : "img.qcow2";
 	c.copy = k->base == RAW_IMAGE ? "copy.raw" : "copy.qcow2";
@@ -578,10 +589,14 @@ static void run_kind(const struct kind *k, uint64_t seed, unsigned int ops)
 	sh("rm -f *");
 	make_image(&r);
 	c.model = qemu_reads(c.img);
-	session_readonly(ops / 2);
-	session_plain(ops);
-	session_kill(ops, &r);
-	session_threads(ops);
+	if (wanted("read-only"))
+		session_readonly(ops / 2);
+	if (wanted("plain"))
+		session_plain(ops);
+	if (wanted("kill"))
+		session_kill(ops, &r);
+	if (wanted("threads"))
+		session_threads(ops);
 	free(c.model);
 }
 

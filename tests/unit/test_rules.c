@@ -88,6 +88,7 @@ static int try_open_as(const char *name, const char *format, bool read_only)
 
 	nr_ev = 0;
 	fail_op = -1;
+	fail_lo = 0;
 	failed = 0;
 	sp_io_hook = log_hook;
 	return fdev_open(&dev, &o, &err);
@@ -108,6 +109,7 @@ static void must_open(void)
 
 static void store(struct craft *c, const char *name)
 {
+	unlink(in_scratch(name));	/* a test that failed may still hold it */
 	write_file(in_scratch(name), c->buf, c->size);
 	free(c->buf);
 }
@@ -206,9 +208,9 @@ static void a_freed_cluster_is_not_reusable_before_its_readers_have_drained(void
 	host = host_of(G_DATA);
 	fdev_hold(dev);			/* a reader of it */
 	assert_int_equal(fdev_discard(dev, SECT(G_DATA), CRAFT_SECTORS), 0);
+	/* No flush: it would have to wait for that reader as well. */
 	for (i = 0; i < 4; i++) {
 		write_at(100 + i, 1, 1);
-		fdev_flush(dev);
 		sp_work(fdev_image(dev));
 	}
 	assert_int_equal(write_until_reuse(host, 200, 150), 150);
@@ -269,6 +271,7 @@ static void a_freed_cluster_is_reused_zeroed_and_synced(void **state)
 	assert_int_equal(fdev_discard(dev, SECT(G_DATA), CRAFT_SECTORS), 0);
 	/* Rounds of commit and work until it comes round. */
 	for (n = 0; n < 20; n++) {
+		sp_clock_skew_ms += 700;
 		write_at(300 + n, 1, 1);
 		assert_int_equal(fdev_flush(dev), 0);
 		fdev_settle(dev);
@@ -308,6 +311,7 @@ static void a_replaced_cluster_keeps_its_content_until_the_link_is_durable(void 
 			 AT(CR_PACKED) | QC_COMPRESSED);
 	must_open();
 	expect_at(SECT(G_PACKED), CRAFT_SECTORS, 0x33);
+	write_at(G_ZERO, 1, 1);		/* without a write nothing is tidied up */
 	finish();
 	assert_int_equal(judged("img.qcow2"), 0);
 }
@@ -508,6 +512,7 @@ static void a_zero_cluster_with_stale_storage_shows_only_zeros(void **state)
 	must_open();
 	expect_at(SECT(G_ZERO_ALLOC), 1, 0x77);
 	expect_at(SECT(G_ZERO_ALLOC) + 1, CRAFT_SECTORS - 1, 0);
+	write_at(G_ZERO, 1, 1);
 	finish();
 	assert_int_equal(judged("img.qcow2"), 0);
 }
@@ -860,6 +865,7 @@ static void unknown_autoclear_bits_are_cleared_before_the_first_write(void **sta
 
 static void unknown_header_extensions_survive(void **state)
 {
+	static const char feature[48] = "\0\0dirty bit";
 	char *before, *now;
 	struct craft c;
 	size_t len;
@@ -868,7 +874,7 @@ static void unknown_header_extensions_survive(void **state)
 	(void)state;
 	craft_new(&c);
 	craft_extension(&c, 0x12345678, "keep this text", 14);
-	craft_extension(&c, 0x6803f857, "\0\0dirty bit", 48);
+	craft_extension(&c, 0x6803f857, feature, sizeof(feature));
 	memset(c.buf + 3000, 0xcc, 500);	/* nobody's, but ours least of all */
 	before = malloc(CRAFT_CLUSTER);
 	memcpy(before, c.buf, CRAFT_CLUSTER);
@@ -1014,5 +1020,7 @@ int main(void)
 
 	scratch_make();
 	qemu = have("qemu-img");
+	if (getenv("ONLY"))
+		cmocka_set_test_filter(getenv("ONLY"));
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
