@@ -70,11 +70,20 @@ static void one_done(struct ubdm_cmd *cmd, int res)
 	free(cmd);
 }
 
+/* Every answer has room for this, a PLACE uses it. */
+struct placing {
+	struct ubdm_cmd cmd;
+	struct placing *next;
+	uint64_t tid;
+};
+
+static struct placing *placings;
+
 static struct ubdm_resolve *new_resolve(struct ubdm_cmd **cmd, uint64_t cookie)
 {
 	struct ubdm_resolve *r;
 
-	*cmd = calloc(1, sizeof(**cmd));
+	*cmd = calloc(1, sizeof(struct placing));
 	(*cmd)->done = one_done;
 	(*cmd)->msg.op = UBDM_CMD_RESOLVE;
 	r = (struct ubdm_resolve *)(*cmd)->msg.body;
@@ -288,11 +297,23 @@ static void commit(uint64_t tid)
 	ubdm_ring_queue(&ring, c);
 }
 
-/* A FLUSH that waits for a drain. */
+/* No commit may pass a PLACE under way (rule 12), so its FLUSH waits. */
 struct late {
 	struct ubdm_cmd cmd;
+	struct late *next;
 	uint64_t cookie, tid;
 };
+
+static struct late *lates;
+
+static uint64_t placing_tid(void)
+{
+	uint64_t tid = UINT64_MAX;
+
+	for (struct placing *p = placings; p; p = p->next)
+		tid = p->tid < tid ? p->tid : tid;
+	return tid;
+}
 
 static void late_done(struct ubdm_cmd *cmd, int res)
 {
@@ -308,22 +329,67 @@ static void late_done(struct ubdm_cmd *cmd, int res)
 }
 
 /* Not durable: this is a test of the driver. */
+static void flush_now(struct late *l)
+{
+	struct ubdm_invalidate *i = (void *)l->cmd.msg.body;
+
+	l->cmd.done = late_done;
+	if (!drain_flush) {
+		late_done(&l->cmd, 0);
+		return;
+	}
+	l->cmd.msg.op = UBDM_CMD_INVALIDATE;
+	i->flags = UBDM_INVAL_F_LBA;
+	ubdm_ring_queue(&ring, &l->cmd);
+}
+
+static void flush_what_may(void)
+{
+	struct late **at = &lates, *l;
+
+	while ((l = *at)) {
+		if (l->tid >= placing_tid()) {
+			at = &l->next;
+			continue;
+		}
+		*at = l->next;
+		flush_now(l);
+	}
+}
+
 static void flush(const struct ubdm_fault *f)
 {
 	struct late *l = calloc(1, sizeof(*l));
 
 	l->cookie = f->cookie;
 	l->tid = f->tid;
-	l->cmd.done = late_done;
-	if (drain_flush) {
-		struct ubdm_invalidate *i = (void *)l->cmd.msg.body;
+	l->next = lates;
+	lates = l;
+	flush_what_may();
+}
 
-		l->cmd.msg.op = UBDM_CMD_INVALIDATE;
-		i->flags = UBDM_INVAL_F_LBA;
-		ubdm_ring_queue(&ring, &l->cmd);
-	} else {
-		late_done(&l->cmd, 0);
-	}
+static void placed(struct ubdm_cmd *cmd, int res)
+{
+	struct placing **at = &placings;
+
+	while ((void *)*at != cmd)
+		at = &(*at)->next;
+	*at = (*at)->next;
+	one_done(cmd, res);
+	flush_what_may();
+}
+
+static void note_placing(struct ubdm_cmd *cmd)
+{
+	struct ubdm_resolve *r = (struct ubdm_resolve *)cmd->msg.body;
+	struct placing *p = (struct placing *)cmd;
+
+	if (r->action != UBDM_RESOLVE_PLACE)
+		return;
+	cmd->done = placed;
+	p->tid = r->ext.tid;
+	p->next = placings;
+	placings = p;
 }
 
 static void stop_done(struct ubdm_cmd *cmd, int res)
@@ -346,7 +412,8 @@ static void answer(const struct ubdm_fault *f)
 		return;
 	}
 	if (f->kind == UBDM_FAULT_COMMIT) {
-		commit(f->tid);
+		if (f->tid < placing_tid())
+			commit(f->tid);
 		return;
 	}
 	if (f->kind == UBDM_FAULT_FLUSH) {
@@ -376,6 +443,7 @@ static void answer(const struct ubdm_fault *f)
 		r->action = UBDM_RESOLVE_ERROR;
 		r->error = -EOPNOTSUPP;
 	}
+	note_placing(cmd);
 	ubdm_ring_queue(&ring, cmd);
 }
 
