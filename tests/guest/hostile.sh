@@ -1,0 +1,36 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only
+# needs: --smp 2 --mem 1G --disk 64M --timeout 300
+#
+# A mapper that means harm gets errors, and nobody else is disturbed.
+
+. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/guest.inc"
+requires fio
+
+mkdir /tmp/dir
+serve -g 5 /dev/vda
+fio --name=other --filename="$dev" --size=16M --direct=1 --ioengine=libaio --iodepth=4 \
+	--rw=randwrite --bsrange=512-16k --blockalign=512 --verify=crc32c \
+	--verify_fatal=1 --time_based --runtime=40 >/tmp/fio 2>&1 &
+load=$!
+
+check "random and mutated commands are survived" timeout 200 chanfuzz -t 35 /tmp/dir
+cat "$tap_log" >/tmp/told
+note "$(tr '\n' ',' </tmp/told)"
+
+# NAME taken refused: a fuzzer that never gets in, or is never refused, is no test.
+both() {
+	awk -v name="$1" '$1 == name && $2 > 0 && $3 > 0 { found = 1 }
+			  END { exit !found }' /tmp/told
+}
+for op in START STOP FETCH RESOLVE MAP INVALIDATE COMMIT BACKING_ADD BACKING_GET \
+	  BACKING_DEL DUMP; do
+	check "$op was taken at times, and refused" both $op
+done
+check "bytes of parked requests were moved" \
+	awk '$1 == "xfers" && $2 > 0 { found = 1 } END { exit !found }' /tmp/told
+check "I/O on another device goes on, with the right content" wait $load
+equal "which did not fail" "$(counter errors)" 0
+check "it can be deleted" kctl del "$n"
+check "nothing of any device is left, so the module can go" until_true 10 rmmod ubdmap
