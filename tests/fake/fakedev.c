@@ -22,7 +22,7 @@
 #define MAX_BACKINGS	(4 * SP_MAX_STORES)
 #define MAX_TRIES	64
 #define HOLD_MAX	2000		/* answers in a row, then it counts as a hang */
-#define STUCK_MS	30
+#define STUCK_MS	2
 
 struct backing {
 	int fd;			/* as the kernel registered it: L */
@@ -417,7 +417,7 @@ static void *acker(void *arg)
 	pthread_mutex_lock(&d->lock);
 	while (!d->stop) {
 		clock_gettime(CLOCK_REALTIME, &ts);
-		ts.tv_nsec += 5000000;
+		ts.tv_nsec += 1000000;
 		if (ts.tv_nsec >= 1000000000) {
 			ts.tv_nsec -= 1000000000;
 			ts.tv_sec++;

@@ -246,7 +246,6 @@ static void claim(struct span *s, struct rng *r)
 
 	if (unit < c.blk)
 		unit = c.blk;
-	pthread_mutex_lock(&c.lock);
 again:
 	s->lba = rng_below(r, c.size);
 	switch (rng_below(r, 5)) {
@@ -272,9 +271,14 @@ again:
 	s->len = (s->len + c.blk - 1) / c.blk * c.blk;
 	if (s->len > c.size - s->lba)
 		s->len = c.size - s->lba;
-	for (o = c.spans; o; o = o->next)
-		if (s->lba < o->lba + o->len && o->lba < s->lba + s->len)
-			goto again;
+	pthread_mutex_lock(&c.lock);
+	for (o = c.spans; o; o = o->next) {
+		if (s->lba >= o->lba + o->len || o->lba >= s->lba + s->len)
+			continue;
+		pthread_mutex_unlock(&c.lock);
+		sched_yield();
+		goto again;
+	}
 	s->next = c.spans;
 	c.spans = s;
 	pthread_mutex_unlock(&c.lock);
