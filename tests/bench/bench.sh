@@ -4,9 +4,9 @@
 #
 # How fast are reads of mapped data, beside kernel loop and qemu-nbd?
 #
-#   bench.sh [--turns N] [--seconds S] [--json]
+#   bench.sh [--mib N] [--turns N] [--seconds S] [--json]
 #
-# fio, io_uring, O_DIRECT, 4K random reads at queue depth 1 and 32, of 64 MiB on
+# fio, io_uring, O_DIRECT, 4K random reads at queue depth 1 and 32, of a file on
 # ext4 on a disk in memory. A raw file goes by itself, through loop with direct
 # I/O, and through ubdmap; a qcow2 of the same content through qemu-nbd and
 # through ubdmap, all of it read once before. Fails where a floor is missed:
@@ -14,11 +14,13 @@
 
 set -euo pipefail
 
+# shellcheck source=lib.sh
 . "$(dirname "$(realpath "$0")")/lib.sh"
 
-turns=5 seconds=2 json=''
+mib=64 turns=5 seconds=2 json=''
 while [ $# -gt 0 ]; do
 	case $1 in
+	--mib) mib=$2; shift ;;
 	--turns) turns=$2; shift ;;
 	--seconds) seconds=$2; shift ;;
 	--json) json=1 ;;
@@ -43,9 +45,9 @@ trap 'set +e; eval "$undo" >/dev/null 2>&1' EXIT
 prepare() {
 	local dir=/tmp/bench dev
 
-	memory_fs benchmem 400 $dir
-	at_end "umount $dir"
-	dd if=/dev/urandom of=$dir/a.raw bs=1M count=64 status=none
+	memory_fs benchmem $((3 * mib + 64)) $dir
+	at_end "umount $dir; rmdir /sys/kernel/config/nullb/benchmem"
+	dd if=/dev/urandom of=$dir/a.raw bs=1M count="$mib" status=none
 	qemu-img convert -f raw -O qcow2 $dir/a.raw $dir/a.qcow2
 	sync
 

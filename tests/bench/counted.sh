@@ -14,6 +14,7 @@
 
 set -euo pipefail
 
+# shellcheck source=lib.sh
 . "$(dirname "$(realpath "$0")")/lib.sh"
 
 ms=300 json=''
