@@ -152,7 +152,7 @@ churn() {
 		pid=$!
 		sleep 0.0$((i * 7 % 10))
 		[ $((i % 5)) != 4 ] || dd if="/dev/ubdmap$img_nr" of=/dev/null bs=64k \
-			count=2 iflag=direct 2>/dev/null
+			count=2 iflag=direct 2>/dev/null &
 		kill -KILL $pid 2>/dev/null
 		wait $pid 2>/dev/null
 	done
