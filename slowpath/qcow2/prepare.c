@@ -84,11 +84,28 @@ static int complete_tail(struct q2w *w)
 	return rc;
 }
 
+/*
+ * Clusters for the blocks that are missing: behind the end, where the first
+ * block can count itself.
+ */
+static int make_room(struct q2w *w)
+{
+	uint64_t per = ref_per_block(w->q), first = w->nb, n = 0, bi;
+	int rc;
+
+	for (bi = 0; bi * per < first; bi++)
+		n += bi >= w->rt_n || !w->rt[bi];
+	if (!n || w->file->blockdev)
+		return 0;
+	rc = file_extend(w, first + n);
+	return rc ? rc : ref_cover(w, first + n - 1, first + n);
+}
+
 /* Blocks for what is in use and has none. */
 static int make_blocks(struct q2w *w)
 {
 	uint64_t per = ref_per_block(w->q), hc = 0, end;
-	int rc = 0;
+	int rc = w->blocks_missing ? make_room(w) : 0;
 
 	for (; w->blocks_missing && !rc && hc < w->nb; hc = end) {
 		end = (hc / per + 1) * per;

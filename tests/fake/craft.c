@@ -253,6 +253,7 @@ RTE(rte_l2, AT(CR_L2))
 RTE(rte_data, AT(CR_DATA))
 RTE(rte_header, 512)
 RTE(rte_far, ~(uint64_t)(CRAFT_CLUSTER - 1))
+CHANGE(rte_0_dirty, craft_be64(c, H_INCOMPAT, 1); craft_be64(c, AT(CR_RT), 0);)
 CHANGE(rte_twice, craft_be64(c, AT(CR_RT) + 8, AT(CR_RB));)
 CHANGE(rte_wide, memset(c->buf + AT(CR_RT), 0xff, CRAFT_CLUSTER);)
 CHANGE(v2, craft_be32(c, H_VERSION, 2); memset(c->buf + 72, 0, 40);
@@ -395,6 +396,7 @@ const struct craft_variant craft_variants[] = {
 	ANY(rc_packed_max),
 	ANY(rc_leak),
 	ANY(rte_0),
+	SOUND(rte_0_dirty),
 	NO_WRITE(rte_past_eof, 0, NULL),
 	NO_WRITE(rte_unaligned, 0, NULL),
 	ANY(rte_rt),
