@@ -134,6 +134,8 @@ demo: deps ## see it work, in a guest
 bench: deps ## measure it beside others, in a guest
 	@$(MAKE) --no-print-directory all
 	@tests/run --show tests/bench/bench.sh
+	@echo
+	@tests/run --show tests/bench/counted.sh
 
 shell: deps ## a shell in a guest; IMG=FILE to have that image at hand
 	@$(MAKE) --no-print-directory all
