@@ -82,15 +82,20 @@ static void put_part(const struct change *c, uint64_t off, uint64_t len)
 		memset(disk + off, 0, len);
 }
 
-/* How far a change reaches into the size. */
+/*
+ * All of a change, or of those sectors that luck keeps.  Changes are lucky or
+ * unlucky as a whole too, so that the late may be there without the early.
+ */
 static void apply_change(const struct change *c, struct rng *r, bool whole)
 {
+	static const unsigned int luck[] = { 0, 5, 50, 50, 95, 100 };
+	unsigned int kept = luck[rng_below(r, 6)];
 	uint64_t off = c->off, end = c->off + c->len, part;
 
 	if (c->op == SP_IO_SYNC)
 		return;
 	if (c->op == SP_IO_TRUNCATE) {
-		if (!whole && rng_chance(r, 50))
+		if (!whole && !rng_chance(r, kept))
 			return;
 		if (c->off < disk_size)
 			memset(disk + c->off, 0, disk_size - c->off);
@@ -103,7 +108,7 @@ static void apply_change(const struct change *c, struct rng *r, bool whole)
 			part = end - off;
 		if (c->op == SP_IO_PUNCH && off >= disk_size)
 			break;
-		if (!whole && rng_chance(r, 50))
+		if (!whole && !rng_chance(r, kept))
 			continue;
 		put_part(c, off, part);
 		if (c->op != SP_IO_PUNCH && off + part > disk_size)
@@ -337,9 +342,10 @@ static void cut_power(uint64_t seed, const char *create, unsigned int cluster, u
 	hist_init(&h, size);
 	disk = malloc(FILE_MAX);
 	for (i = 0; i < nr_cuts; i++) {
-		cut = rng_below(&r, nr_lg + 1);
-		if (i == 0)
-			cut = nr_lg;
+		/* Mostly just before a sync: then the most may be missing. */
+		cut = i ? rng_below(&r, nr_lg + 1) : nr_lg;
+		while (i % 4 && cut < nr_lg && lg[cut].op != SP_IO_SYNC)
+			cut++;
 		rebuild(base, base_len, cut, &r);
 		allowed_at(&h, cut);
 		judge(&h, cut, seed);
