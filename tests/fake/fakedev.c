@@ -1236,6 +1236,19 @@ static int flush_tid(struct fdev *d, uint64_t tid)
 	return 0;
 }
 
+int fdev_try_flush(struct fdev *d, uint64_t tid)
+{
+	struct fault f = { .req = { .kind = SP_FLUSH, .tid = tid } };
+	int rc;
+
+	f.req.priv = &f;
+	rc = handle(d, &f);
+	if (rc || f.refused)
+		return rc ? rc : f.refused;
+	return f.reply.action == SP_HOLD ? -EAGAIN :
+	       f.reply.action == SP_DONE ? 0 : f.reply.error;
+}
+
 static int sync_backings(struct fdev *d)
 {
 	unsigned int b;

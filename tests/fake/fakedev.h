@@ -68,6 +68,8 @@ int fdev_write(struct fdev *d, const void *buf, uint64_t lba, uint64_t len, bool
 int fdev_discard(struct fdev *d, uint64_t lba, uint64_t len);
 int fdev_zeroes(struct fdev *d, uint64_t lba, uint64_t len, bool nounmap);
 int fdev_flush(struct fdev *d);
+/* FLUSH up to a tid as the mapper gets it, once.  -EAGAIN: it is to ask again. */
+int fdev_try_flush(struct fdev *d, uint64_t tid);
 
 void fdev_evict(struct fdev *d, unsigned int percent);	/* clean extents */
 void fdev_settle(struct fdev *d);		/* deliver all acknowledgements */

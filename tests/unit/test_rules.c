@@ -496,6 +496,46 @@ static void a_copy_is_durable_before_it_is_linked(void **state)
 	finish();
 }
 
+/*
+ * Directed test 1 of the durability protocol.
+ *
+ *	guest				mapper
+ *	DISCARD A			ZERO(A), tid 5, uncommitted
+ *	FLUSH up to 5, parked
+ *	write A				new storage for A, tid 6, not acknowledged
+ *					a round: A cannot be in it
+ *					FLUSH: 5 is not durable, although all below 6
+ *					is acknowledged
+ */
+static void a_flush_waits_for_what_a_later_change_hides(void **state)
+{
+	struct sp_extent *ext;
+	uint64_t tid;
+	int rc;
+
+	(void)state;
+	open_sound();
+	expect_at(SECT(G_DATA), CRAFT_SECTORS, 0x11);
+	write_at(100, 1, 1);
+	assert_int_equal(fdev_flush(dev), 0);
+	assert_int_equal(fdev_discard(dev, SECT(G_DATA), CRAFT_SECTORS), 0);
+	fdev_settle(dev);
+	free((fdev_dump(dev, &ext, &tid), ext));
+	fdev_hold(dev);
+	write_at(G_DATA, 1, 0x44);
+	rc = fdev_try_flush(dev, tid);
+	if (!rc)	/* then the file must not have the old cluster any more */
+		assert_int_not_equal(on_file("img.qcow2", craft_l2(G_DATA)),
+				     AT(CR_DATA) | QC_COPIED);
+	else
+		assert_int_equal(rc, -EAGAIN);
+	fdev_unhold(dev);
+	assert_int_equal(fdev_try_flush(dev, tid), 0);
+	assert_int_not_equal(on_file("img.qcow2", craft_l2(G_DATA)), AT(CR_DATA) | QC_COPIED);
+	finish();
+	assert_int_equal(judged("img.qcow2"), 0);
+}
+
 /* Directed test 11 of the durability protocol. */
 static void a_zero_cluster_with_stale_storage_shows_only_zeros(void **state)
 {
@@ -995,6 +1035,7 @@ int main(void)
 		TEST(a_failed_sync_is_never_retried_as_success),
 		TEST(a_flush_of_overwrites_needs_no_mapper_and_of_new_zeros_one_sync),
 		TEST(a_copy_is_durable_before_it_is_linked),
+		TEST(a_flush_waits_for_what_a_later_change_hides),
 		TEST(a_zero_cluster_with_stale_storage_shows_only_zeros),
 		TEST(internal_snapshots_are_refused_for_writing),
 		TEST(an_image_not_closed_cleanly_is_checked_or_refused),
