@@ -264,7 +264,7 @@ static int fulfil(struct sp_image *img, const struct sp_req *r, struct need *nee
  */
 int sp_handle(struct sp_image *img, const struct sp_req *req, bool nonblock)
 {
-	struct need need = { .kind = NEED_NONE };
+	struct need need = { .kind = NEED_NONE, .nonblock = nonblock };
 	struct sp_req r = *req;
 	int rc;
 

@@ -32,10 +32,11 @@
 #include "slowpath.h"
 
 #define MAX_DEPTH	64		/* backing files below the image */
+#define HOLD_MEMORY_MS	100		/* out of memory: likewise */
 #define HOLD_SPACE_MS	1000		/* out of space: ask again after */
 #define HOLD_ACK_MS	2		/* an acknowledgement is missing */
 #define TOKEN_CACHE	(1ull << 63)	/* this and a number of the cache's; else a tid */
-#define ACK_WAIT_MS	50		/* how long a blocking caller waits for one */
+#define ACK_WAIT_MS	5		/* how long a blocking caller waits for one */
 #define COMMIT_MS	5000		/* age of the oldest change at which to commit */
 
 struct q2;
@@ -106,8 +107,10 @@ enum need_kind {
 };
 
 /*
- * @stop and @fills belong to try_read(): from where on nothing is to be brought
- * to the cache for this request, and how often that was done.
+ * @stop, @fills and @loads belong to try_read(): from where on nothing is to be
+ * brought to the cache for this request, how often that was done, and how many
+ * tables were loaded that it could do without.  @nonblock: it has to do with what
+ * there is, if that will do.
  */
 struct need {
 	enum need_kind kind;
@@ -116,6 +119,8 @@ struct need {
 	uint64_t lba, len;
 	uint64_t stop;
 	unsigned int fills;
+	unsigned int loads;
+	bool nonblock;
 };
 
 /* --- replies (reply.c) ---------------------------------------------------- */
@@ -170,7 +175,7 @@ void reply_done(struct sp_image *img, const struct sp_req *req,
 		const struct extents *x, uint64_t done, uint64_t token);
 void reply_place(struct sp_image *img, const struct sp_req *req,
 		 const struct extents *x, uint64_t token);
-/* ENOSPC and EDQUOT: HOLD; ETIME: HOLD for an acknowledgement; else ERROR. */
+/* What passes, as ENOSPC, ENOMEM and a missing acknowledgement: HOLD; else ERROR. */
 void reply_error(struct sp_image *img, const struct sp_req *req, int error);
 
 /* --- engines --------------------------------------------------------------- */

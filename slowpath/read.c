@@ -18,6 +18,7 @@
 #define MAX_CLUSTERS	(1u << 17)	/* entries looked at */
 #define BEHIND_CLUSTERS	8192
 #define MAX_FILLS	32
+#define MAX_LOADS	8		/* slices of tables, only to map more */
 #define FILL_MAX	2048		/* sectors decompressed ahead */
 
 static bool add(struct sp_image *img, struct extents *x, const struct mapping *m,
@@ -89,7 +90,7 @@ static bool want_fill(struct sp_image *img, const struct sp_req *req, uint64_t l
 		return false;
 	if (need->stop && need->stop < stop)
 		stop = need->stop;
-	if (lba != req->lba && lba >= stop)
+	if (lba != req->lba && (lba >= stop || need->nonblock))
 		return false;
 	need->kind = NEED_FILL;
 	need->lba = lba;
@@ -107,9 +108,12 @@ static int look_ahead(struct sp_image *img, const struct sp_req *req, struct ext
 
 	for (int n = 0; n < MAX_PIECES && lba < img->info.size; n++, lba += m.len) {
 		if (resolve(img, lba, img->info.size - lba, &m, need)) {
-			if (lba < req->lba + req->len)
+			if (lba == req->lba)
 				return -EAGAIN;
-			break;
+			if (need->nonblock || need->loads == MAX_LOADS)
+				break;
+			need->loads++;
+			return -EAGAIN;
 		}
 		seen += clusters(img, m.len);
 		if (m.busy && lba == req->lba) {

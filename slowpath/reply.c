@@ -94,8 +94,8 @@ void reply_place(struct sp_image *img, const struct sp_req *req,
  * reply_error - fail a request, or put it off
  * @img: the image
  * @req: what is answered
- * @error: -ENOSPC, -EDQUOT: ask again later; -ETIME: an acknowledgement is
- *	missing, ask again soon; others: it fails
+ * @error: -ENOSPC, -EDQUOT, -ENOMEM: ask again later; -ETIME: an acknowledgement
+ *	is missing, ask again soon; others: it fails
  */
 void reply_error(struct sp_image *img, const struct sp_req *req, int error)
 {
@@ -103,6 +103,8 @@ void reply_error(struct sp_image *img, const struct sp_req *req, int error)
 
 	if (error == -ENOSPC || error == -EDQUOT) {
 		r = (struct sp_reply){ .action = SP_HOLD, .done = HOLD_SPACE_MS };
+	} else if (error == -ENOMEM) {
+		r = (struct sp_reply){ .action = SP_HOLD, .done = HOLD_MEMORY_MS };
 	} else if (error == -ETIME) {
 		r = (struct sp_reply){ .action = SP_HOLD, .done = HOLD_ACK_MS };
 	} else if (img->failed && req->kind != SP_READ) {

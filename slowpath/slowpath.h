@@ -304,7 +304,10 @@ int sp_work(struct sp_image *img);
  * @max_tid: the highest tid the device ever saw; numbering goes on above
  * @err: message
  *
- * The caller has taken the fence and drained older I/O (rule 22).
+ * The caller has taken the fence and drained older I/O (rule 22).  If PLACEs are
+ * among @ext (SP_EXT_PLACING) FLUSHes are put off until sp_acked() was called
+ * with the tid of each as the token: 0 if another dump shows it installed, an
+ * error if it is gone without.
  */
 int sp_relink(struct sp_image *img, const struct sp_extent *ext,
 	      unsigned int nr, uint64_t max_tid, struct sp_err *err);
