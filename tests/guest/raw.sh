@@ -1,0 +1,104 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only
+# needs: --smp 2 --mem 1G --disk 256M --disk 2G --timeout 300
+#
+# ubdmap on raw files and block devices.
+
+. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/guest.inc"
+requires fio qemu-img mkfs.ext4
+
+mkfs.ext4 -q /dev/vdb
+mkdir /tmp/fs
+mount /dev/vdb /tmp/fs
+cleanup "cd /; umount /tmp/fs"
+cd /tmp/fs || exit 1
+data src.raw 11 2 5
+
+allocated() {
+	du -k "$1" | cut -f1
+}
+
+cp src.raw a.raw
+FORMAT=raw exercise "a file" a.raw
+truncate -s 12M sparse.raw
+FORMAT=raw exercise "a sparse file" sparse.raw
+cp src.raw odd.raw
+truncate -s $(((12 << 20) + 512)) odd.raw
+FORMAT=raw exercise "an odd number of sectors" odd.raw
+dd if=src.raw of=/dev/vda bs=1M status=none
+dev=$(ubdmap add /dev/vda)
+equal "a block device has its size" "$(blockdev --getsize64 "$dev")" $((256 << 20))
+check "it shows what is there" cmp -n 11534336 src.raw "$dev"
+check "it takes requests of every shape" shapes -n 150 -w 8 -o model "$dev"
+check "which arrive there" sh -c "blockdev --flushbufs /dev/vda; cmp -n 8388608 model /dev/vda"
+refuses "it cannot be mounted meanwhile" mount /dev/vda /mnt
+refuses "nor added a second time" ubdmap add /dev/vda
+check "it is deleted" ubdmap del "$dev"
+
+# What is a hole costs nothing, whoever reads it; a discard makes holes.
+truncate -s 64M thin.raw
+dev=$(ubdmap add thin.raw)
+dd if="$dev" of=/dev/null bs=1M status=none
+equal "reading holes takes no space" "$(allocated thin.raw)" 0
+dd if=/dev/urandom of="$dev" bs=1M count=16 oflag=direct status=none
+sync "$dev"
+check "writing takes what it needs" test "$(allocated thin.raw)" -ge 16384 -a "$(allocated thin.raw)" -lt 17500
+blkdiscard -o 4M -l 8M "$dev"
+sync "$dev"
+check "a discard gives it back" until_true 10 sh -c '[ $(du -k thin.raw | cut -f1) -lt 9500 ]'
+check "and leaves zeros" cmp -n 8388608 -i 4194304:0 "$dev" /dev/zero
+blkdiscard -z -o 1M -l 1M "$dev"
+check "zeroes are zeros" cmp -n 1048576 -i 1048576:0 "$dev" /dev/zero
+
+misses() {
+	ubdmap stat -J "$dev" | sed -n 's/.*"read_misses": \([0-9]*\).*/\1/p'
+}
+dd if="$dev" of=/dev/null bs=64k iflag=direct status=none
+first=$(misses)
+dd if="$dev" of=/dev/null bs=64k iflag=direct status=none
+equal "a second read misses nothing" "$(misses)" "$first"
+ubdmap del "$dev"
+
+sum=$(sha256sum <a.raw)
+stamp=$(stat -c '%Y %Z' a.raw)
+dev=$(ubdmap add -r a.raw)
+equal "read-only is told" "$(blockdev --getro "$dev")" 1
+refuses "a write is refused" dd if=src.raw of="$dev" bs=4k count=1 conv=fsync status=none
+refuses "a discard is refused" blkdiscard "$dev"
+check "reads are not" cmp a.raw "$dev"
+check "it is deleted" ubdmap del "$dev"
+equal "the image is as it was" "$(sha256sum <a.raw)" "$sum"
+equal "to its times" "$(stat -c '%Y %Z' a.raw)" "$stamp"
+chmod 400 a.raw
+check "two may read one image" sh -c 'a=$(ubdmap add -r a.raw) && b=$(ubdmap add -r a.raw) && cmp $a $b && ubdmap del $a && ubdmap del $b'
+
+# A cold file in hundreds of pieces: its file system reads metadata to find them,
+# while the bio that asks is ours.
+mkfs.ext4 -q -b 1024 -F /dev/vda
+mkdir /tmp/small
+mount /dev/vda /tmp/small
+truncate -s 32M /tmp/small/f.raw
+fio --name=pieces --filename=/tmp/small/f.raw --direct=1 --ioengine=psync --rw=randwrite \
+	--bs=16k --size=32M --verify=crc32c --do_verify=0 >/dev/null
+sync
+pieces=$(filefrag /tmp/small/f.raw | sed 's/.*: \([0-9]*\) extents.*/\1/')
+check "a file in many pieces" test "$pieces" -gt 300
+umount /tmp/small
+mount /dev/vda /tmp/small
+echo 3 >/proc/sys/vm/drop_caches
+dev=$(ubdmap add /tmp/small/f.raw)
+check "is read cold by those who may be served inline" timeout 60 fio --name=cold \
+	--filename="$dev" --direct=1 --ioengine=io_uring --iodepth=32 --rw=randread \
+	--bs=16k --size=32M --verify=crc32c --verify_only
+umount_it() {
+	ubdmap del "$dev" && umount /tmp/small
+}
+check "and lets go of it" umount_it
+mount /dev/vda /tmp/small
+echo 3 >/proc/sys/vm/drop_caches
+dev=$(ubdmap add /tmp/small/f.raw)
+check "and is written cold" timeout 60 fio --name=cold --filename="$dev" --direct=1 \
+	--ioengine=io_uring --iodepth=32 --rw=randwrite --bs=4k --size=32M \
+	--numjobs=2 --norandommap --io_size=2M --offset_increment=16M
+check "and lets go of it" umount_it
