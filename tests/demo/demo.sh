@@ -125,7 +125,11 @@ holds "nothing is left behind" test ! -e "$dev" -a -z "$(ubdmap list)"
 if [ -n "$table" ]; then
 	cd / && umount /tmp/demo
 	title "How fast, beside others, in this guest (make bench takes its time for it)"
-	"$bench/bench.sh" --mib 32 --turns 3 --seconds 1 || exit
+	"$bench/bench.sh" --mib 32 --turns 3 --seconds 1 || {
+		status=$?
+		[ $status = 3 ] || exit $status
+		echo 'A busy machine can do that. Does "make bench", which measures longer, too?'
+	}
 fi
 
 printf '\nAll of it went as it should, in %d s.\n' "$SECONDS"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
-# needs: --smp 2 --mem 1G --disk 2G --timeout 400
+# needs: --smp 2 --mem 1G --disk 2G --timeout 800
 #
 # Backing files of every kind, through the device: copy on write, and nothing
 # of them ever changes.

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
-# needs: --smp 2 --mem 1G --timeout 300
+# needs: --smp 2 --mem 1G --timeout 600
 #
 # The command line on a device: what it prints, what it refuses, and that
 # nothing is left where it fails.

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
-# needs: --smp 2 --mem 1G --disk 2G --timeout 600
+# needs: --smp 2 --mem 1G --disk 2G --timeout 1200
 #
 # What "make demo" shows holds, each of its claims.
 

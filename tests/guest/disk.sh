@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
-# needs: --smp 2 --mem 1G --disk 4G --timeout 500
+# needs: --smp 2 --mem 1G --disk 4G --timeout 1000
 #
 # An ordinary disk: udev, partitions, file systems.
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
-# needs: --smp 2 --mem 512M --disk 64M --timeout 90
+# needs: --smp 2 --mem 512M --disk 64M --timeout 180
 #
 # The parts of a request go their ways, and one must not hold what another waits
 # for. Here a FUA write over two extents waits for the mapper's commit, and that

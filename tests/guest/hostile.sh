@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
-# needs: --smp 2 --mem 1G --disk 64M --timeout 300
+# needs: --smp 2 --mem 1G --disk 64M --timeout 600
 #
 # A mapper that means harm gets errors, and nobody else is disturbed.
 

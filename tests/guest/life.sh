@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
-# needs: --smp 2 --mem 1G --disk 256M --disk 1G --timeout 400
+# needs: --smp 2 --mem 1G --disk 256M --disk 1G --timeout 800
 #
 # The life of a device: mappers that die at every stage, deletion in every
 # state, the module's removal.  The driver alone, with kmap as its mapper.

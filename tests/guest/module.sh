@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
-# needs: --smp 2 --mem 512M --timeout 60
+# needs: --smp 2 --mem 512M --timeout 120
 #
 # The module by itself: it loads, shows what it should, and goes again.
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
-# needs: --smp 2 --mem 1G --disk 2G --timeout 600
+# needs: --smp 2 --mem 1G --disk 2G --timeout 1200
 #
 # qcow2 of every kind that qemu-img writes, through the device.
 

@@ -1,12 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
-# needs: --smp 2 --mem 1G --disk 256M --disk 2G --timeout 300
+# needs: --smp 2 --mem 1G --disk 256M --disk 2G --timeout 600
 #
 # ubdmap on raw files and block devices.
 
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/guest.inc"
-requires fio qemu-img mkfs.ext4
+requires fio qemu-img mkfs.ext4 python3
 
 mkfs.ext4 -q /dev/vdb
 mkdir /tmp/fs
@@ -75,12 +75,23 @@ check "two may read one image" sh -c 'a=$(ubdmap add -r a.raw) && b=$(ubdmap add
 
 # A cold file in hundreds of pieces: its file system reads metadata to find them,
 # while the bio that asks is ours.
-mkfs.ext4 -q -b 1024 -F /dev/vda
+mkfs.ext4 -q -b 1024 -m 0 -F /dev/vda 100M
 mkdir /tmp/small
 mount /dev/vda /tmp/small
-truncate -s 32M /tmp/small/f.raw
-fio --name=pieces --filename=/tmp/small/f.raw --direct=1 --ioengine=psync --rw=randwrite \
-	--bs=16k --size=32M --verify=crc32c --do_verify=0 >/dev/null
+# All space is taken, then every other 16 KiB are given back.
+python3 - <<END
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long]
+fd = os.open("/tmp/small/full", os.O_RDWR | os.O_CREAT)
+vfs = os.statvfs("/tmp/small")
+size = (vfs.f_bfree * vfs.f_bsize - (2 << 20)) & ~0x7fff
+assert not libc.fallocate(fd, 0, 0, size), os.strerror(ctypes.get_errno())
+for at in range(0, size, 32768):
+    libc.fallocate(fd, 3, at, 16384)
+END
+fio --name=pieces --filename=/tmp/small/f.raw --direct=1 --ioengine=psync --rw=write \
+	--bs=256k --size=32M --verify=crc32c --verify_interval=16k --do_verify=0 >/dev/null
 sync
 pieces=$(filefrag /tmp/small/f.raw | sed 's/.*: \([0-9]*\) extents.*/\1/')
 check "a file in many pieces" test "$pieces" -gt 300

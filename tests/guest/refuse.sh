@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
-# needs: --smp 2 --mem 1G --timeout 300
+# needs: --smp 2 --mem 1G --timeout 600
 #
 # What is not served is refused: one line that says why, nothing left behind,
 # not a byte of the image changed.
@@ -171,7 +171,7 @@ dev=$(ubdmap add a.qcow2)
 check "a second add of the image is refused" sh -c \
 	'ubdmap add a.qcow2 2>err; [ $? -ne 0 ] && [ $(wc -l <err) = 1 ] && grep -qi "in use" err'
 check "reading it besides a writer, too" bash -c \
-	'ubdmap add -r a.qcow2 2>err; [ $? -ne 0 ] && grep -qi "in use" err'
+	'ubdmap add -r a.qcow2 2>err; [ $? -ne 0 ] && grep -qi "open to write" err'
 check "qemu-io refuses to write it" in_use qemu-io -f qcow2 -c "write 0 4k" a.qcow2
 check "qemu-img refuses to check it" in_use qemu-img check a.qcow2
 check "qemu-nbd refuses to serve it" in_use qemu-nbd -f qcow2 --socket="$PWD/s2" a.qcow2

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
-# needs: --smp 2 --mem 1G --disk 256M --disk 2G --timeout 400
+# needs: --smp 2 --mem 1G --disk 256M --disk 2G --timeout 800
 #
 # Requests of every shape, one at a time, against a model: the driver alone,
 # with kmap as its mapper, on each kind of backing and in each way to answer.

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
-# needs: --smp 2 --mem 1G --disk 256M --disk 2G --timeout 400
+# needs: --smp 2 --mem 1G --disk 256M --disk 2G --timeout 800
 #
 # Many at once, verified by fio: the driver alone, with kmap as its mapper.
 
