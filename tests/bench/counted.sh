@@ -78,7 +78,7 @@ print_table() {
 	local row qd is floor
 
 	printf '%-24s' "instructions per read"
-	printf ' %20s' "${depths[@]/#/QD }"
+	printf ' %11s         ' "${depths[@]/#/QD }"
 	echo
 	for row in "${rows[@]}"; do
 		[[ $row = *:* ]] || floor=$row
@@ -122,5 +122,5 @@ one_turn "${depths[*]}" "runtime=${ms}ms"
 if [ -n "$json" ]; then
 	print_json
 else
-	print_table
+	print_table | sed 's/ *$//'
 fi
