@@ -496,6 +496,28 @@ static void a_copy_is_durable_before_it_is_linked(void **state)
 	finish();
 }
 
+/* Likewise what the kernel placed: there was something else there before. */
+static void a_placed_cluster_is_durable_before_it_is_linked(void **state)
+{
+	unsigned int places, linked;
+
+	(void)state;
+	open_sound();
+	write_at(50, 1, 1);
+	assert_int_equal(fdev_flush(dev), 0);
+	places = fdev_stats(dev)->places;
+	write_at(G_PACKED, CRAFT_SECTORS, 9);
+	assert_int_equal(fdev_stats(dev)->places, places + 1);
+	fdev_settle(dev);
+	nr_ev = 0;
+	assert_int_equal(fdev_flush(dev), 0);
+	linked = next_event(0, SP_IO_WRITE, craft_l2(G_PACKED), 8);
+	assert_true(next_sync(0) < linked && linked < nr_ev);
+	assert_true(next_sync(linked) < nr_ev);
+	finish();
+	assert_int_equal(judged("img.qcow2"), 0);
+}
+
 /*
  * Directed test 1 of the durability protocol.
  *
@@ -624,6 +646,8 @@ static void copied_is_not_believed_against_the_refcount(void **state)
 /* Whoever dies leaves the dirty bit, so that the next one knows. */
 static void the_dirty_bit_is_set_while_written_and_clear_after(void **state)
 {
+	unsigned int cleared, i;
+
 	(void)state;
 	open_sound();
 	expect_at(0, 1, 0x11);
@@ -633,7 +657,14 @@ static void the_dirty_bit_is_set_while_written_and_clear_after(void **state)
 	assert_int_equal(on_file("img.qcow2", H_INCOMPAT), 1);
 	/* And durably so before the kernel may write. */
 	assert_true(next_sync(next_event(0, SP_IO_WRITE, 0, 512)) < nr_ev);
+	nr_ev = 0;
 	finish();
+	/* It goes alone, when all else is durable. */
+	cleared = next_event(0, SP_IO_WRITE, 0, 512);
+	assert_true(cleared < nr_ev && cleared > 0);
+	for (i = cleared; i-- && ev[i].op != SP_IO_SYNC;)
+		assert_int_equal(ev[i].op, SP_IO_TRUNCATE);
+	assert_true(next_sync(cleared) < nr_ev);
 	assert_int_equal(on_file("img.qcow2", H_INCOMPAT), 0);
 	assert_int_equal(judged("img.qcow2"), 0);
 }
@@ -1035,6 +1066,7 @@ int main(void)
 		TEST(a_failed_sync_is_never_retried_as_success),
 		TEST(a_flush_of_overwrites_needs_no_mapper_and_of_new_zeros_one_sync),
 		TEST(a_copy_is_durable_before_it_is_linked),
+		TEST(a_placed_cluster_is_durable_before_it_is_linked),
 		TEST(a_flush_waits_for_what_a_later_change_hides),
 		TEST(a_zero_cluster_with_stale_storage_shows_only_zeros),
 		TEST(internal_snapshots_are_refused_for_writing),
