@@ -492,6 +492,7 @@ static void dev_free(struct kref *ref)
 	if (dev->has_srcu)
 		cleanup_srcu_struct(&dev->srcu);
 	bioset_exit(&dev->place_set);
+	bioset_exit(&dev->clone_set);
 	bioset_exit(&dev->split_set);
 	mempool_exit(&dev->io_pool);
 	free_percpu(dev->cpuq);
@@ -590,6 +591,8 @@ static int alloc_parts(struct ubdm_dev *dev, const struct ubdm_dev_args *args)
 	ret = mempool_init_slab_pool(&dev->io_pool, IO_POOL_MIN, io_cache);
 	if (!ret)
 		ret = bioset_init(&dev->split_set, BIO_POOL_MIN, 0, 0);
+	if (!ret)
+		ret = bioset_init(&dev->clone_set, BIO_POOL_MIN, 0, 0);
 	if (!ret)
 		ret = bioset_init(&dev->place_set, BIO_POOL_MIN, 0, 0);
 	return ret ?: alloc_queues(dev) ?: ubdm_shrink_init(dev);

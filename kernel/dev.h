@@ -69,6 +69,7 @@ struct ubdm_dev {
 	struct srcu_struct srcu;
 	mempool_t io_pool;		/* struct ubdm_io */
 	struct bio_set split_set;	/* fronts of split bios */
+	struct bio_set clone_set;	/* hit_bdev.c */
 	struct bio_set place_set;	/* pieces of a PLACE */
 
 	struct ubdm_ftab ftab;

@@ -6,23 +6,25 @@
  * at the end) is saved in a struct ubdm_io and put back at completion.  The
  * saved end_io is called directly: bio_endio() has done its part for this bio
  * already when it called us.
+ *
+ * With one exception.  bio_endio() tells us of a bio that fronts were cut off
+ * only when the fronts have ended too.  A front with FUA may wait for a COMMIT,
+ * and the COMMIT for the drain of what we have in flight, so the rest of such a
+ * bio must report for itself: it is sent as a clone.
  */
 #include "bio.h"
 #include "flush.h"
 
 #include <linux/blk-cgroup.h>
 
-static void end_io(struct bio *bio)
+/* What both ends share; true: @bio waits for a COMMIT and must not end yet. */
+static bool finish(struct ubdm_io *io, struct bio *bio)
 {
-	struct ubdm_io *io = bio->bi_private;
 	struct ubdm_dev *dev = io->dev;
 	bool write = op_is_write(bio_op(bio));
 	u64 tid = io->tid;
 
-	bio->bi_end_io = io->end_io;
-	bio->bi_private = io->private;
-	bio->bi_bdev = io->bdev;
-	bdev_end_io_acct(io->bdev, bio_op(bio), io->sectors, io->start);
+	bdev_end_io_acct(bio->bi_bdev, bio_op(bio), io->sectors, io->start);
 	if (write)
 		ubdm_backing_wrote(io->backing);
 	ubdm_io_leave(dev, io->srcu_idx);
@@ -32,9 +34,53 @@ static void end_io(struct bio *bio)
 		ubdm_count(dev, UBDM_S_ERRORS);
 	} else if (write && unlikely(ubdm_hit_needs_flush(dev, bio, tid))) {
 		ubdm_flush_park(dev, bio, tid);
-		return;
+		return true;
 	}
-	bio->bi_end_io(bio);
+	return false;
+}
+
+static void end_io(struct bio *bio)
+{
+	struct ubdm_io *io = bio->bi_private;
+
+	bio->bi_end_io = io->end_io;
+	bio->bi_private = io->private;
+	bio->bi_bdev = io->bdev;
+	if (!finish(io, bio))
+		bio->bi_end_io(bio);
+}
+
+static void end_clone(struct bio *clone)
+{
+	struct ubdm_io *io = clone->bi_private;
+	struct bio *bio = io->bio;
+
+	if (clone->bi_status && !bio->bi_status)
+		bio->bi_status = clone->bi_status;
+	bio_put(clone);
+	if (!finish(io, bio))
+		bio_endio(bio);
+}
+
+/* NULL: @bio has ended. */
+static struct bio *clone_for(struct ubdm_io *io, struct bio *bio)
+{
+	gfp_t gfp = bio->bi_opf & REQ_NOWAIT ? GFP_NOWAIT : GFP_NOIO;
+	struct ubdm_dev *dev = io->dev;
+	struct bio *clone;
+
+	clone = bio_alloc_clone(io->backing->bdev, bio, gfp, &dev->clone_set);
+	if (unlikely(!clone)) {
+		ubdm_io_leave(dev, io->srcu_idx);
+		mempool_free(io, &dev->io_pool);
+		bio_wouldblock_error(bio);
+		return NULL;
+	}
+	io->start = bio_start_io_acct(bio);
+	io->bio = bio;
+	clone->bi_end_io = end_clone;
+	clone->bi_private = io;
+	return clone;
 }
 
 /**
@@ -65,15 +111,21 @@ void ubdm_hit_bdev(struct ubdm_dev *dev, struct bio *bio, struct ubdm_backing *b
 	io->tid = tid;
 	io->srcu_idx = srcu_idx;
 	io->sectors = bio_sectors(bio);
-	io->end_io = bio->bi_end_io;
-	io->private = bio->bi_private;
-	io->bdev = bio->bi_bdev;
-	io->start = bio_start_io_acct(bio);
 
-	bio->bi_end_io = end_io;
-	bio->bi_private = io;
+	if (unlikely((bio->bi_opf & REQ_FUA) && bio_flagged(bio, BIO_CHAIN))) {
+		bio = clone_for(io, bio);
+		if (!bio)
+			return;
+	} else {
+		io->end_io = bio->bi_end_io;
+		io->private = bio->bi_private;
+		io->bdev = bio->bi_bdev;
+		io->start = bio_start_io_acct(bio);
+		bio->bi_end_io = end_io;
+		bio->bi_private = io;
+		bio_set_dev(bio, b->bdev);
+	}
 	bio->bi_iter.bi_sector = sector;
-	bio_set_dev(bio, b->bdev);
 	/*
 	 * A backing that cannot do NOWAIT would have the bio failed; our own
 	 * promise is kept by the block layer's asynchrony well enough.
