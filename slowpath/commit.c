@@ -122,6 +122,7 @@ static int run_round(struct sp_image *img)
 	img->committing = true;
 	if (!img->round_open) {
 		img->rounds_begun++;
+		img->round_acks = img->acks;
 		img->round_tid = pend_floor(img);
 		img->round_f1 = img->eng->snapshot(img, &img->round_tid);
 		img->round_open = true;
@@ -173,16 +174,15 @@ int commit_upto(struct sp_image *img, uint64_t tid)
 		if (img->rounds_done >= want && img->committed_tid >= tid)
 			return 0;
 		/*
-		 * Something is not acknowledged: without it a round is no use;
-		 * nor is another one when the last left some of it out.
+		 * Without acknowledgements a round is no use: what is asked for
+		 * is not finished, or the last round has left some of it out.
 		 */
 		if (pend_floor(img) < tid ||
-		    (img->rounds_done >= want && !list_empty(&img->pending))) {
+		    (img->rounds_done >= want && img->acks == img->round_acks)) {
 			if (now_ms() >= end)
 				return -ETIME;
 			cond_wait_ms(img, ACK_WAIT_MS);
-			if (pend_floor(img) < tid)
-				continue;
+			continue;
 		}
 		rc = run_round(img);
 		if (rc)

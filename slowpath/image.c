@@ -308,6 +308,7 @@ void sp_acked(struct sp_image *img, uint64_t token, int res)
 		p = pend_find(img, token);
 		if (p) {
 			list_del(&p->link);
+			img->acks++;
 			if (img->eng)
 				img->eng->acked(img, p, res);
 			free(p);

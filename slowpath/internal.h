@@ -250,6 +250,7 @@ struct sp_image {
 	uint64_t round_tid;
 	uint64_t committed_tid;
 	uint64_t rounds_begun, rounds_done;
+	uint64_t acks, round_acks;	/* so far; at the latest snapshot */
 
 	/* read.c: extents of the reply being made, under the lock */
 	struct sp_extent scratch[SP_MAX_REPLY];
