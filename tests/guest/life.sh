@@ -138,17 +138,19 @@ kctl del "$n"
 
 # --- every stage, many times ---
 
+# churn COUNT IMAGE INDEX
 churn() {
+	times=$1 img=$2 img_nr=$3
 	i=0
-	while [ $i -lt "$1" ]; do
+	while [ $i -lt "$times" ]; do
 		i=$((i + 1))
 		case $((i % 6)) in
-		0) set -- "$1" -s new ;;
-		1) set -- "$1" -s backing ;;
-		2) set -- "$1" -s armed ;;
-		*) set -- "$1" -g 3 ;;
+		0) set -- -s new ;;
+		1) set -- -s backing ;;
+		2) set -- -s armed ;;
+		*) set -- -g 3 ;;
 		esac
-		kmap "${2}" "${3}" "$img" >/tmp/churn.$2.$img_nr 2>&1 &
+		kmap "$@" "$img" >"/tmp/churn.$1.$img_nr" 2>&1 &
 		pid=$!
 		sleep 0.0$((i * 7 % 10))
 		[ $((i % 5)) != 4 ] || dd if="/dev/ubdmap$img_nr" of=/dev/null bs=64k \
@@ -174,9 +176,9 @@ truncate -s 1M /tmp/c0 /tmp/c1
 rounds() {
 	r=0
 	while [ $r -lt 10 ]; do
-		img=/tmp/c0 img_nr=0 churn 10 2>/dev/null &
+		churn 10 /tmp/c0 0 2>/dev/null &
 		one=$!
-		img=/tmp/c1 img_nr=1 churn 10 2>/dev/null
+		churn 10 /tmp/c1 1 2>/dev/null
 		wait $one
 		sweep || return 1
 		r=$((r + 1))
