@@ -23,6 +23,10 @@ parked_is() {
 	[ "$(counter parked)" = "$1" ]
 }
 
+parked_over() {
+	[ "$(counter parked)" -gt "$1" ]
+}
+
 # Reads 64 KiB at each MiB given, without the page cache.
 reads() {
 	for at; do
@@ -118,11 +122,11 @@ refuses "an orphan with changes that nobody has recorded is not deleted" kctl de
 check "but by force" kctl del -f "$n"
 
 serve -h -x -g 3 /dev/vda
-fio --name=load --filename="$dev" --direct=1 --ioengine=libaio --iodepth=64 --size=64M \
-	--rw=randrw --bs=4k --time_based --runtime=60 >/dev/null 2>&1 &
+fio --allow_file_create=0 --name=load --filename="$dev" --direct=1 --ioengine=libaio \
+	--iodepth=64 --size=64M --rw=randrw --bs=4k --time_based --runtime=60 >/dev/null 2>&1 &
 load=$!
-sleep 2
-check "by force with hundreds of misses waiting" timeout 60 kctl del -f "$n"
+check "dozens of misses wait" until_true 30 parked_over 30
+check "by force with dozens of misses waiting" timeout 60 kctl del -f "$n"
 check "whoever waited is told" until_true 20 sh -c "! kill -0 $load"
 wait $load
 equal "by an error" "$(( $? > 0 ))" 1
