@@ -33,20 +33,20 @@ no_mapper() {
 }
 
 # A base with data below, some of it compressed; an image over it.
-data base.raw 48
+data base.raw 8
 qemu-img convert -c -O qcow2 base.raw base.qcow2
 rm base.raw
-qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 a.qcow2 512M
+qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 a.qcow2 128M
 dev=$(ubdmap add a.qcow2)
 
 # --- under load ---
 
 # What is mapped is read all the time, the rest is changed in every way.
-dd if=/dev/urandom of="$dev" bs=1M seek=64 count=4 oflag=direct status=none
+dd if=/dev/urandom of="$dev" bs=1M seek=12 count=2 oflag=direct status=none
 sync "$dev"
 fio --output=load.out --output-format=terse --terse-version=3 \
 	--filename="$dev" --direct=1 --ioengine=libaio --time_based --runtime=600 \
-	--name=hits --offset=64M --size=4M --rw=randread --bs=4k --rate_iops=200 \
+	--name=hits --offset=12M --size=2M --rw=randread --bs=4k --rate_iops=200 \
 	>/dev/null 2>&1 &
 hits=$!
 
@@ -58,21 +58,21 @@ verified() {
 			--randrepeat=0 --norandommap=0 "$@" || return 1
 	done
 }
-verified --name=partial --offset=0 --size=6M --rw=randwrite --bsrange=512-16k \
+verified --name=partial --offset=0 --size=1M --rw=randwrite --bsrange=512-16k \
 	--blockalign=512 --fsync=32 >partial.out 2>&1 &
 partial=$!
-verified --name=whole --offset=128M --size=24M --offset_increment=0 --rw=randwrite \
+verified --name=whole --offset=16M --size=4M --rw=randwrite \
 	--bs=64k --fdatasync=16 >whole.out 2>&1 &
 whole=$!
 discards() {
 	i=0
 	while [ ! -e enough ]; do
-		i=$(((i + 7) % 61))
-		blkdiscard -o $(((200 + i) << 20)) -l 1M "$dev" || return 1
+		i=$(((i + 7) % 16))
+		blkdiscard -o $(((24 + i) << 20)) -l 1M "$dev" || return 1
 		dd if=/dev/urandom of=piece bs=64k count=4 status=none
-		dd if=piece of="$dev" bs=64k seek=$(((200 + i) * 16 + 3)) oflag=direct \
+		dd if=piece of="$dev" bs=64k seek=$(((24 + i) * 16 + 3)) oflag=direct \
 			status=none || return 1
-		dd if="$dev" bs=64k skip=$(((200 + i) * 16 + 3)) count=4 iflag=direct \
+		dd if="$dev" bs=64k skip=$(((24 + i) * 16 + 3)) count=4 iflag=direct \
 			status=none | cmp - piece || return 1
 	done
 }
@@ -88,7 +88,7 @@ flushes >flushes.out 2>&1 &
 flushes=$!
 
 sleep 2
-check "a new mapper serves in under a second, $kills times" \
+check "a new mapper serves in under a second (the median of $kills)" \
 	sh -c "killer $dev $kills 50 1200 >killed"
 note "$(cat killed)"
 touch enough
@@ -103,11 +103,11 @@ check "hits go on while there is no mapper" \
 	sh -c '[ "$(sed "s/.*hits_while_dead //" killed)" -gt 0 ]'
 equal "nothing waits" "$(ubdmap stat "$dev" | awk '/waiting now/ { print $NF }')" 0
 equal "no request failed" "$(ubdmap stat "$dev" | awk '/requests failed/ { print $NF }')" 0
-dd if="$dev" of=after.raw bs=1M count=300 iflag=direct status=none
+dd if="$dev" of=after.raw bs=1M count=40 iflag=direct status=none
 check "it is deleted" ubdmap del "$dev"
 check "the image is sound and leaks nothing" qemu-img check a.qcow2
 qemu-img convert -O raw a.qcow2 image.raw
-check "and holds what the device showed" cmp -n 314572800 after.raw image.raw
+check "and holds what the device showed" cmp -n 41943040 after.raw image.raw
 check "no process is left" until_true 10 no_mapper
 rm -f after.raw image.raw enough
 
@@ -116,13 +116,13 @@ rm -f after.raw image.raw enough
 dev=$(ubdmap add a.qcow2)
 dd if=/dev/urandom of=late bs=64k count=64 status=none
 for i in 1 2 3; do
-	dd if=late of="$dev" bs=64k seek=$((4800 + i * 100)) oflag=direct status=none
+	dd if=late of="$dev" bs=64k seek=$((700 + i * 100)) oflag=direct status=none
 	kill -KILL "$(field mapper "$dev")"
 done
 until_true 10 is_state live
 check "writes that were not flushed are still there" sh -c "
 	for i in 1 2 3; do
-		dd if=$dev bs=64k skip=\$((4800 + i * 100)) count=64 iflag=direct status=none |
+		dd if=$dev bs=64k skip=\$((700 + i * 100)) count=64 iflag=direct status=none |
 			cmp - late || exit 1
 	done"
 
@@ -132,7 +132,7 @@ m=$(field mapper "$dev")
 k=$(keeper_of "$m")
 kill -KILL "$k" "$m"
 check "without its keeper a device is orphaned" until_true 5 is_state orphaned
-dd if="$dev" of=/dev/null bs=64k count=1 skip=7000 iflag=direct status=none &
+dd if="$dev" of=/dev/null bs=64k count=1 skip=1500 iflag=direct status=none &
 miss=$!
 rc1=0 rc2=0
 ubdmap attach "$dev" >one.out 2>one.err &
