@@ -91,6 +91,8 @@ int (*fdev_data_hook)(const void *buf, uint64_t off, uint64_t len);
 
 static struct fdev *to_kill;
 static unsigned int kill_in;
+static int (*hook_before)(const struct sp_file *f, enum sp_io_op op, const void *buf,
+			  uint64_t off, uint64_t len);
 
 __attribute__((format(printf, 1, 2), noreturn))
 static void breach(const char *fmt, ...)
@@ -567,22 +569,27 @@ static int dying_hook(const struct sp_file *f, enum sp_io_op op, const void *buf
 {
 	struct fdev *d = to_kill;
 
-	(void)f; (void)op; (void)buf; (void)off; (void)len;
-	if (!d)
-		return 0;
-	if (__atomic_load_n(&d->dead, __ATOMIC_ACQUIRE))
+	if (d && __atomic_load_n(&d->dead, __ATOMIC_ACQUIRE))
 		return -EIO;
-	if (!kill_in || --kill_in)
-		return 0;
-	__atomic_store_n(&d->dead, true, __ATOMIC_RELEASE);
-	return -EIO;
+	if (d && kill_in && !--kill_in) {
+		__atomic_store_n(&d->dead, true, __ATOMIC_RELEASE);
+		return -EIO;
+	}
+	return hook_before ? hook_before(f, op, buf, off, len) : 0;
 }
 
 void fdev_kill_at(struct fdev *d, unsigned int n)
 {
+	if (sp_io_hook != dying_hook) {
+		hook_before = sp_io_hook;
+		sp_io_hook = dying_hook;
+	}
 	to_kill = d;
 	kill_in = n;
-	sp_io_hook = n ? dying_hook : NULL;
+	if (n)
+		return;
+	sp_io_hook = hook_before;
+	hook_before = NULL;
 }
 
 static int add_backing(struct fdev *d, const struct sp_store *s)

@@ -93,7 +93,8 @@ int fdev_reattach(struct fdev *d, struct sp_err *err);
  * The mapper dies at the n-th I/O from now that it does (1: the next): that one
  * and all later ones have no effect, nothing that it says is heard.  A
  * new one attaches when the request at hand comes back, and the request is
- * delivered again.  Needs sp_io_hook for itself.
+ * delivered again.  0: not after all.  The hook that is there is called for
+ * what is still done, and put back in the end.
  */
 void fdev_kill_at(struct fdev *d, unsigned int n);
 /* Everything ends at once: no sp_finish(), the kernel's map is forgotten. */
