@@ -742,6 +742,8 @@ bool cuts_decide(struct cuts_sum *sum, char *why, size_t len)
 		ok = check_place(c, ch);
 	}
 	ok = ok && check_all(c, true);
+	if (!ok && getenv("V"))
+		rec_print(c->place, strtoul(getenv("V"), NULL, 0));
 	sum->places += ok;
 	sum->recordings++;
 	sum->leaks += c->leaks;

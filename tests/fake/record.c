@@ -71,7 +71,8 @@ static int pass(const struct sp_file *f, enum sp_io_op op, const void *buf, uint
 static int log_file(const struct sp_file *f, enum sp_io_op op, const void *buf, uint64_t off,
 		    uint64_t len)
 {
-	return f->writable ? pass(f, op, buf, off, len) : 0;
+	/* Not backing files, nor the cache. */
+	return f->writable && !strcmp(f->path, rec.path) ? pass(f, op, buf, off, len) : 0;
 }
 
 static int log_data(const void *buf, uint64_t off, uint64_t len)
@@ -94,6 +95,7 @@ void rec_start(const char *path, uint64_t size, const uint8_t *initial, const ui
 {
 	rec_free();
 	rec.size = size;
+	snprintf(rec.path, sizeof(rec.path), "%s", path);
 	rec.initial = copy_of(initial, size);
 	rec.below = copy_of(below, size);
 	rec.base = read_file(path, &rec.base_len);
@@ -345,6 +347,29 @@ bool allowed_has(const struct allowed *a, uint64_t lba, uint8_t val)
 		if ((o->who[i] ? rec.req[o->who[i] - 1].val : rec.initial[lba]) == val)
 			return true;
 	return false;
+}
+
+void rec_print(unsigned int cut, unsigned int nr)
+{
+	static const char *const op[] = { "read", "write", "zero", "punch", "sync", "truncate" };
+	static const char *const kind[] = { "WRITE", "FUA", "ZEROES", "DISCARD", "FLUSH" };
+	unsigned int i = cut > nr ? cut - nr : 0, k;
+
+	for (; i < rec.nr && i < cut + 2; i++) {
+		const struct change *c = &rec.log[i];
+
+		for (k = 0; k < rec.nr_req; k++) {
+			const struct request *r = &rec.req[k];
+
+			if (r->begin == i)
+				fprintf(stderr, "#    %s %llu+%llu = %02x, to %d\n", kind[r->kind],
+					(unsigned long long)r->lba, (unsigned long long)r->len,
+					r->val, (int)r->end);
+		}
+		fprintf(stderr, "# %u %s %llx+%llx %02x\n", i, op[c->op],
+			(unsigned long long)c->off, (unsigned long long)c->len,
+			c->data ? c->data[0] & 0xff : 0);
+	}
 }
 
 /* ---- images by luck ---- */

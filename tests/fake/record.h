@@ -60,7 +60,7 @@ struct request {
  * @size: of the disk in sectors
  * @initial: a byte for each sector: what it read when the recording began
  * @below: likewise what it reads where the image has nothing, NULL: zeros
- * @base: the file when the recording began
+ * @path: of the file; @base: the file when the recording began
  */
 struct record {
 	struct change *log;
@@ -71,6 +71,7 @@ struct record {
 	uint8_t *initial, *below;
 	char *base;
 	size_t base_len;
+	char path[256];
 };
 
 extern struct record rec;
@@ -111,6 +112,9 @@ void allowed_free(struct allowed *a);
 /* Go on to the cut after that many changes.  True: some contents went away. */
 bool allowed_to(struct allowed *a, unsigned int cut);
 bool allowed_has(const struct allowed *a, uint64_t lba, uint8_t val);
+
+/* Show the changes and requests before a cut, at most nr changes. */
+void rec_print(unsigned int cut, unsigned int nr);
 
 /* Write an image after that cut, sectors by luck. */
 void rec_rebuild(const char *path, unsigned int cut, struct rng *r);
