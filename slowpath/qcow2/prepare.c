@@ -5,8 +5,11 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "engine.h"
+
+#define L1_CHUNK	(64u << 10)
 
 static int write_head(struct q2w *w, const void *buf, size_t len, uint64_t off)
 {
@@ -121,6 +124,28 @@ static int make_blocks(struct q2w *w)
 	return rc;
 }
 
+/*
+ * QEMU leaves L1 of a new image a hole.  Written once, as it is, it has its space,
+ * so that a commit does not need any (rule 29).
+ */
+static int fill_l1(struct q2w *w)
+{
+	uint64_t per = L1_CHUNK / 8, n, bytes;
+	uint8_t *buf = sp_buf_alloc(L1_CHUNK);
+	int rc = buf ? 0 : -ENOMEM;
+
+	for (uint64_t i = 0; !rc && i < w->q->l1_size; i += per) {
+		n = w->q->l1_size - i < per ? w->q->l1_size - i : per;
+		bytes = (n * 8 + w->unit - 1) & ~(uint64_t)(w->unit - 1);
+		memset(buf, 0, bytes);
+		for (uint64_t k = 0; k < n; k++)
+			q2_put64(buf + k * 8, w->q->l1[i + k]);
+		rc = write_head(w, buf, bytes, w->q->l1_off + i * 8);
+	}
+	sp_buf_free(buf);
+	return rc;
+}
+
 static int prepare(struct q2w *w)
 {
 	int rc;
@@ -130,6 +155,8 @@ static int prepare(struct q2w *w)
 		rc = q2_sync(w);
 	if (!rc)
 		rc = complete_tail(w);
+	if (!rc)
+		rc = fill_l1(w);
 	if (!rc)
 		rc = make_blocks(w);
 	if (!rc && w->nr_rdirty) {

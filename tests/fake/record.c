@@ -32,7 +32,7 @@ static void *must_alloc(size_t n)
 
 /* ---- the log ---- */
 
-static void note(enum sp_io_op op, const void *data, uint64_t off, uint64_t len)
+void rec_change(enum sp_io_op op, const void *data, uint64_t off, uint64_t len)
 {
 	struct change *c, *more;
 
@@ -62,7 +62,7 @@ static int pass(const struct sp_file *f, enum sp_io_op op, const void *buf, uint
 	if (rc)
 		return rc;
 	if (op != SP_IO_READ)
-		note(op, buf, off, len);
+		rec_change(op, buf, off, len);
 	if (rec_after)
 		rec_after(f, op, buf, off, len);
 	return 0;

@@ -92,6 +92,9 @@ extern int (*rec_before)(const struct sp_file *f, enum sp_io_op op, const void *
 extern void (*rec_after)(const struct sp_file *f, enum sp_io_op op, const void *buf,
 			 uint64_t off, uint64_t len);
 
+/* A change that somebody makes past the hooks. */
+void rec_change(enum sp_io_op op, const void *data, uint64_t off, uint64_t len);
+
 /* A request, noted by hand ... */
 unsigned int rec_begin(enum rec_kind kind, uint64_t lba, uint64_t len, uint8_t val);
 void rec_end(unsigned int id, int rc);
