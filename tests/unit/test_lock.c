@@ -233,8 +233,12 @@ static void an_attach_does_not_mind_who_only_asks(void **state)
 	assert_int_equal(sp_file_open(&h, in_scratch("w"), f.fd_l, true, &err), 0);
 	must_open(&g, "w", true);
 	assert_int_equal(fcntl(g.fd_l, F_OFD_SETLK, &fl), 0);
-	/* Whoever stays is one. */
+	/* Whoever stays is one; the device keeps its locks all the same. */
 	assert_int_equal(sp_lock_image(&h, true, &err), -EBUSY);
+	sp_file_close(&g);
+	must_open(&g, "w", true);
+	assert_int_equal(sp_lock_image(&g, true, &err), -EBUSY);
+	assert_int_equal(fcntl(g.fd_l, F_OFD_SETLK, &fl), 0);
 	err.msg[0] = 0;
 	pthread_create(&thread, NULL, let_go_later, &g);
 	assert_int_equal(sp_lock_image(&h, true, &err), 0);
