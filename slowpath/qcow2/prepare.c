@@ -108,8 +108,10 @@ static int make_room(struct q2w *w)
 static int make_blocks(struct q2w *w)
 {
 	uint64_t per = ref_per_block(w->q), hc = 0, end;
-	int rc = w->blocks_missing ? make_room(w) : 0;
+	int rc = ref_link(w);
 
+	if (!rc && w->blocks_missing)
+		rc = make_room(w);
 	for (; w->blocks_missing && !rc && hc < w->nb; hc = end) {
 		end = (hc / per + 1) * per;
 		if (hc / per < w->rt_n && w->rt[hc / per])

@@ -2,7 +2,7 @@
 /*
  * test_powercut.c - the power fails at any moment.
  *
- * Random requests, kills and evictions are recorded (fake/record.h): every change
+ * Random requests, kills and evictions, full disks and I/O errors are recorded (fake/record.h): every change
  * of the image's file, by the slowpath and by the kernel's half.  An image after a
  * power cut is: all that came before the last sync that had succeeded, and of
  * what came later, up to the cut, any subset of sectors.
@@ -26,6 +26,14 @@
 #include "fakedev.h"
 #include "cuts.h"
 #include "record.h"
+
+struct kind {
+	const char *name;
+	const char *create;
+	unsigned int cluster;
+	uint64_t bytes, few;		/* to be rebuilt; only decided */
+	bool backing, kills, trouble;
+};
 
 static struct cuts_sum sum;
 static unsigned long kills, rebuilt;
@@ -121,9 +129,10 @@ static void make_image(struct rng *r, const char *create, uint64_t bytes, bool b
 		assert_int_equal(sh("rm -f img.qcow2 && qemu-img convert -f raw -O qcow2 %s src.raw img.qcow2", create), 0);
 }
 
-static void do_op(struct fdev *d, struct rng *r, unsigned int unit, unsigned int i)
+static void do_op(struct fdev *d, struct rng *r, const struct kind *k, unsigned int i)
 {
 	uint64_t lba = rng_below(r, size), len;
+	unsigned int unit = k->cluster / 512;
 	int rc = 0;
 
 	if (rng_chance(r, 40)) {
@@ -150,32 +159,74 @@ static void do_op(struct fdev *d, struct rng *r, unsigned int unit, unsigned int
 	default:
 		rc = rec_flush(d);
 	}
-	if (rc)
+	if (rc && !(k->trouble && rc == -EIO))
 		fail_msg("request: %s", strerror(-rc));
 }
 
+/* ---- a disk that is full now and then, and fails once ---- */
+
+static struct rng luck;
+static bool unlucky;
+static unsigned int fail_in;		/* changes and syncs; 0: not */
+
+static int trouble(const struct sp_file *f, enum sp_io_op op, const void *buf, uint64_t off,
+		   uint64_t len)
+{
+	(void)buf; (void)off; (void)len;
+	if (!unlucky || op == SP_IO_READ)
+		return 0;
+	if (f && (op == SP_IO_WRITE || op == SP_IO_ZERO || op == SP_IO_TRUNCATE) &&
+	    rng_chance(&luck, 2))
+		return -ENOSPC;
+	return fail_in && !--fail_in ? -EIO : 0;
+}
+
+static void begin_trouble(struct rng *r)
+{
+	luck = *r;
+	rng_next(&luck);
+	fail_in = rng_chance(r, 60) ? 1 + rng_below(r, 150) : 0;
+	unlucky = true;
+	rec_before = trouble;
+}
+
+/* An attach is what ends trouble, if it finds none. */
+static int new_mapper(struct fdev *d)
+{
+	struct sp_err err;
+	bool was = unlucky;
+	int rc;
+
+	unlucky = false;
+	rc = fdev_reattach(d, &err);
+	unlucky = was;
+	return rc;
+}
+
 /* Random requests on img.qcow2, into rec. */
-static void run_trace(struct rng *r, uint64_t seed, unsigned int cluster, bool backing,
-		      bool killing)
+static void run_trace(struct rng *r, uint64_t seed, const struct kind *k)
 {
 	struct fdev_opts o = { .path = in_scratch("img.qcow2"), .format = "qcow2",
 			       .seed = seed, .evict = 20, .late = 40, .work = 25,
-			       .rekill = killing ? 20 : 0 };
+			       .rekill = k->kills ? 20 : 0 };
 	unsigned int i, nr = env("CUT_OPS", 60);
 	struct sp_err err;
 	struct fdev *d;
 	int64_t bad;
 
-	rec_start(o.path, size, initial, backing ? initial : NULL);
+	rec_start(o.path, size, initial, k->backing ? initial : NULL);
 	if (fdev_open(&d, &o, &err))
 		fail_msg("%s", err.msg);
+	if (k->trouble)
+		begin_trouble(r);
 	for (i = 0; i < nr; i++) {
-		if (killing && rng_chance(r, 4))
-			assert_int_equal(fdev_reattach(d, &err), 0);
-		else if (killing && rng_chance(r, 8))
+		if ((k->kills || k->trouble) && rng_chance(r, 4))
+			assert_int_equal(new_mapper(d), 0);
+		else if (k->kills && rng_chance(r, 8))
 			fdev_kill_at(d, 1 + rng_below(r, 25));
-		do_op(d, r, cluster / 512, i);
+		do_op(d, r, k, i);
 	}
+	unlucky = false;
 	bad = rec_read(d);
 	if (bad != -1)
 		fail_msg("seed %llu: sector %lld reads wrong", (unsigned long long)seed,
@@ -183,7 +234,8 @@ static void run_trace(struct rng *r, uint64_t seed, unsigned int cluster, bool b
 	kills += fdev_stats(d)->attaches;
 	if (rng_chance(r, 50)) {
 		/* The clean end is also a time at which power fails. */
-		assert_int_equal(fdev_finish(d, &err), 0);
+		if (fdev_finish(d, &err) && !k->trouble)
+			fail_msg("%s", err.msg);
 	} else {
 		fdev_drop(d);
 	}
@@ -216,26 +268,24 @@ static void rebuild(uint64_t seed, struct rng *r)
 	}
 }
 
-struct kind {
-	const char *name;
-	const char *create;
-	unsigned int cluster;
-	uint64_t bytes, few;		/* to be rebuilt; only decided */
-	bool backing, kills;
-};
-
 static const struct kind kinds[] = {
-	{ "4k", "-o cluster_size=4k", 4096, 1 << 20, 128 << 10, false, false },
-	{ "4k over raw", "-o cluster_size=4k", 4096, 1 << 20, 128 << 10, true, false },
-	{ "64k over raw, kills", "-o cluster_size=64k", 65536, 2 << 20, 1 << 20, true, true },
+	{ "4k", "-o cluster_size=4k", 4096, 1 << 20, 128 << 10, false, false, false },
+	{ "4k over raw", "-o cluster_size=4k", 4096, 1 << 20, 128 << 10, true, false, false },
+	{ "64k over raw, kills", "-o cluster_size=64k", 65536, 2 << 20, 1 << 20, true, true, false },
 	{ "64k compressed, kills", "-c -o cluster_size=64k", 65536, 2 << 20, 1 << 20, false,
-	  true },
-	{ "512 over raw", "-o cluster_size=512", 512, 256 << 10, 64 << 10, true, false },
+	  true, false },
+	{ "512 over raw", "-o cluster_size=512", 512, 256 << 10, 64 << 10, true, false, false },
 	{ "512 rc64, kills", "-o cluster_size=512,refcount_bits=64", 512, 256 << 10, 64 << 10,
-	  false, true },
+	  false, true, false },
 	{ "v2 4k over raw", "-o compat=0.10,cluster_size=4k", 4096, 1 << 20, 128 << 10, true,
+	  true, false },
+	{ "4k compressed", "-c -o cluster_size=4k", 4096, 1 << 20, 128 << 10, false, true, false },
+	{ "4k over raw, trouble", "-o cluster_size=4k", 4096, 1 << 20, 128 << 10, true, false,
 	  true },
-	{ "4k compressed", "-c -o cluster_size=4k", 4096, 1 << 20, 128 << 10, false, true },
+	{ "64k compressed, trouble", "-c -o cluster_size=64k", 65536, 2 << 20, 1 << 20, false,
+	  false, true },
+	{ "512 rc64, trouble", "-o cluster_size=512,refcount_bits=64", 512, 256 << 10, 64 << 10,
+	  false, false, true },
 };
 
 /* A base for many: what differs is the requests. */
@@ -251,7 +301,7 @@ static void only_decide(const struct kind *k, uint64_t seed, unsigned int nr)
 	for (; nr--; seed++) {
 		rng_seed(&r, seed);
 		write_file(in_scratch("img.qcow2"), base, len);
-		run_trace(&r, seed, k->cluster, k->backing, k->kills);
+		run_trace(&r, seed, k);
 		decide(seed);
 	}
 	free(base);
@@ -272,7 +322,7 @@ static void a_power_cut_never_corrupts(void **state)
 	do {
 		rng_seed(&r, seed);
 		make_image(&r, k->create, k->bytes, k->backing);
-		run_trace(&r, seed, k->cluster, k->backing, k->kills);
+		run_trace(&r, seed, k);
 		decide(seed);
 		rebuild(seed++, &r);
 	} while (clock_ms() < end);

@@ -3,7 +3,8 @@
  * test_sweep.c - the N-th allocation fails, then the N-th I/O, for N = 1, 2, ...
  * until the scenario passes untouched.
  *
- * After each: what a request said is true (an error: old or new, sector by
+ * Who is short of memory or space has to wait, not to fail.  After each: what a
+ * request said is true (an error: old or new, sector by
  * sector; success: new), the image opens again, contains what had been flushed,
  * and after that clean end `qemu-img check` finds nothing.  qemu-img is asked at every
  * few N only, unless SWEEP_ALL is set.
@@ -27,7 +28,9 @@ static bool io_broken;
 static int failing_hook(const struct sp_file *f, enum sp_io_op op, const void *buf,
 			uint64_t off, uint64_t len)
 {
-	(void)f; (void)op; (void)buf; (void)off; (void)len;
+	(void)f; (void)buf; (void)off; (void)len;
+	if (io_error == -ENOSPC && op != SP_IO_WRITE && op != SP_IO_ZERO && op != SP_IO_TRUNCATE)
+		return 0;
 	if (io_broken && io_stays)
 		return io_error;
 	if (io_in && !--io_in) {
@@ -52,6 +55,7 @@ static struct sp_err err;
 static char buf[32 * CRAFT_CLUSTER];
 static bool qemu;
 
+static uint64_t seed = 3;
 static bool tiny;		/* clusters of 512: tables and blocks come anew */
 
 #define TINY_SECT	2048
@@ -135,6 +139,8 @@ static void check_all(bool must_read, bool crashed)
 	check_range(SECT(1000), SECT(24), must_read, crashed);
 }
 
+static unsigned int errors;		/* that requests ended with */
+
 static void put(uint64_t lba, uint64_t len, uint8_t v, bool fua)
 {
 	int rc;
@@ -142,19 +148,28 @@ static void put(uint64_t lba, uint64_t len, uint8_t v, bool fua)
 	memset(buf, v, len * 512);
 	rc = fdev_write(dev, buf, lba, len, fua);
 	hist_change(&h, lba, len, v, rc);
+	errors += rc != 0;
+}
+
+static void zeroes(uint64_t lba, uint64_t len)
+{
+	int rc = fdev_zeroes(dev, lba, len, false);
+
+	hist_change(&h, lba, len, 0, rc);
+	errors += rc != 0;
 }
 
 static void flush(void)
 {
 	if (!fdev_flush(dev))
 		hist_flush(&h);
+	else
+		errors++;
 }
 
 /* Touches every kind of thing the engine does. */
 static void body(void)
 {
-	int rc;
-
 	check_range(0, SECT(12), false, false);
 	put(SECT(G_PACKED) + 1, 2, 0xa1, false);	/* copy of a compressed one */
 	put(SECT(G_NONE) + 3, 1, 0xa2, false);		/* copy from below */
@@ -164,11 +179,9 @@ static void body(void)
 	flush();
 	put(SECT(G_DATA), 3, 0xa6, true);		/* in place, FUA */
 	put(SECT(8) + 4, 40, 0xa7, true);		/* a few kinds at once, FUA */
-	rc = fdev_discard(dev, SECT(G_DATA2), CRAFT_SECTORS);
+	fdev_discard(dev, SECT(G_DATA2), CRAFT_SECTORS);
 	hist_change(&h, SECT(G_DATA2), CRAFT_SECTORS, 0, true);
-	(void)rc;
-	rc = fdev_zeroes(dev, SECT(18) + 2, 20, false);
-	hist_change(&h, SECT(18) + 2, 20, 0, rc);
+	zeroes(SECT(18) + 2, 20);
 	sp_work(fdev_image(dev));
 	put(SECT(G_DATA2) + 1, 1, 0xa8, false);
 	flush();
@@ -184,7 +197,7 @@ static void body_tiny(void)
 	put(64 * 7 + 3, 70, 0xa2, false);
 	flush();
 	put(1500, 200, 0xa3, true);
-	hist_change(&h, 1510, 20, 0, fdev_zeroes(dev, 1510, 20, false));
+	zeroes(1510, 20);
 	sp_work(fdev_image(dev));
 	put(1000, 1, 0xa4, false);
 	check_all(false, false);
@@ -215,12 +228,13 @@ static int attach_at_last(void)
 /* False: it passed untouched. */
 static bool round_n(unsigned int n, enum what what)
 {
-	struct fdev_opts o = { .path = in_scratch("img.qcow2"), .format = "qcow2", .seed = 3,
+	struct fdev_opts o = { .path = in_scratch("img.qcow2"), .format = "qcow2", .seed = seed,
 			       .late = 20, .work = 20 };
 	bool crashed = true, hit;
 	int rc;
 
 	make();
+	errors = 0;
 	fail_alloc_in = what == ALLOCS ? n : 0;
 	io_in = what == IOS ? n : 0;
 	data_in = what == KERNELS ? n : 0;
@@ -244,6 +258,12 @@ static bool round_n(unsigned int n, enum what what)
 	fdev_data_hook = NULL;
 	hit = what == ALLOCS ? !fail_alloc_in : what == IOS ? io_broken : !data_in;
 	data_in = 0;
+	/* A full disk is waited for, and so is memory. */
+	if (errors && (what == ALLOCS || (what == IOS && io_error == -ENOSPC)))
+		fail_msg("after failure %u requests fail", n);
+	if (!crashed && qemu && (n % 4 == 3 || getenv("SWEEP_ALL")) &&
+	    sh("qemu-img check -f qcow2 img.qcow2"))
+		fail_msg("after failure %u its end is not clean", n);
 	/* Again, in a world without trouble. */
 	rc = fdev_open(&dev, &o, &err);
 	if (rc)
@@ -403,6 +423,8 @@ int main(void)
 	};
 	const char *only = getenv("ONLY");
 
+	if (getenv("SEED"))
+		seed = strtoull(getenv("SEED"), NULL, 0);
 	scratch_make();
 	qemu = have("qemu-img");
 	if (only)
