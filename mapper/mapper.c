@@ -274,12 +274,10 @@ static int adopt(struct ubdm_mapper *m, const struct ubdm_device *dev,
 		return ret;
 	}
 	ret = open_image(m, &image, fds, nr, err);
-	if (ret) {
-		while (nr)
-			close(fds[--nr]);
-		return ret;
-	}
-	return relink(m, err);
+	/* The slowpath has its own by now. */
+	while (nr)
+		close(fds[--nr]);
+	return ret ? ret : relink(m, err);
 }
 
 int ubdm_mapper_takeover(struct ubdm_mapper **out, int channel,

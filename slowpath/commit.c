@@ -88,11 +88,6 @@ int image_sync(struct sp_image *img)
 	return rc;
 }
 
-static bool is_full(int rc)
-{
-	return rc == -ENOSPC || rc == -EDQUOT;
-}
-
 static int round_io(struct sp_image *img)
 {
 	int rc;

@@ -21,6 +21,7 @@
 #ifndef SLOWPATH_INTERNAL_H
 #define SLOWPATH_INTERNAL_H
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -91,6 +92,12 @@ struct layer {
 	uint64_t file_bytes;
 	struct q2 *q;
 };
+
+/* No space: something to wait for. */
+static inline bool is_full(int rc)
+{
+	return rc == -ENOSPC || rc == -EDQUOT;
+}
 
 /* --- what a try lacks ----------------------------------------------------- */
 

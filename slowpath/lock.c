@@ -31,6 +31,7 @@
 #define UNSHARED_BASE	200	/* "nobody else may" */
 #define FENCE_BYTE	0x7562646d	/* ours; far from what QEMU uses */
 #define FENCE_POLL_MS	10
+#define ASKING_MS	1000		/* for so long may somebody ask */
 
 enum perm { PERM_READ = 0, PERM_WRITE = 1, PERM_RESIZE = 3, PERM_NR };
 
@@ -123,6 +124,40 @@ static int check(const struct sp_file *f, unsigned int uses, struct sp_err *err)
 	return 0;
 }
 
+static int64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+static void pause_ms(long ms)
+{
+	const struct timespec ts = { .tv_nsec = ms * 1000000L };
+
+	nanosleep(&ts, NULL);
+}
+
+/*
+ * Whoever asks for an image has its bytes for the moment in which he asks, and
+ * goes away because of ours.  Those of an adopted L are older than any such.
+ */
+static int check_patiently(const struct sp_file *f, unsigned int uses, struct sp_err *err)
+{
+	int64_t end = now_ms() + ASKING_MS;
+	int rc;
+
+	for (;;) {
+		struct sp_err why = { "" };
+
+		rc = check(f, uses, &why);
+		if (rc != -EBUSY || !f->adopted || now_ms() >= end)
+			return rc ? sp_fail(err, rc, "%s", why.msg) : 0;
+		pause_ms(1);
+	}
+}
+
 /**
  * sp_lock_image - hold what a reader or a writer of an image holds in QEMU
  * @f: the file; the locks are L's, taking them again is harmless
@@ -140,21 +175,13 @@ int sp_lock_image(struct sp_file *f, bool writer, struct sp_err *err)
 
 	rc = take(f->fd_l, uses);
 	if (!rc)
-		rc = check(f, uses, err);
+		rc = check_patiently(f, uses, err);
 	if (!rc)
 		return 0;
 	if (!f->adopted)
 		drop(f->fd_l);
 	return sp_fail(err, rc, "%s: cannot lock it: %s; is it on a file system without locks?",
 		       f->path, strerror(-rc));
-}
-
-static int64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
 /**
@@ -168,7 +195,6 @@ static int64_t now_ms(void)
  */
 int sp_lock_fence(struct sp_file *f, int timeout_ms, struct sp_err *err)
 {
-	const struct timespec pause = { .tv_nsec = FENCE_POLL_MS * 1000000L };
 	int64_t end = now_ms() + timeout_ms;
 	int rc;
 
@@ -185,6 +211,6 @@ int sp_lock_fence(struct sp_file *f, int timeout_ms, struct sp_err *err)
 			return sp_fail(err, -ETIMEDOUT,
 				       "%s: the mapper before this one still has it; kill that process",
 				       f->path);
-		nanosleep(&pause, NULL);
+		pause_ms(FENCE_POLL_MS);
 	}
 }

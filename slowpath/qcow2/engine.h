@@ -123,6 +123,7 @@ struct q2w {
 	uint64_t *rdirty;		/* a bit for each unit of refcounts */
 	uint64_t nr_rdirty;
 	bool blocks_missing;
+	uint64_t link_lo, link_hi;	/* blocks in rt that the file's may not name yet */
 
 	struct run *pool;
 	unsigned int pool_nr, pool_room;
@@ -172,6 +173,7 @@ void ref_build(const struct q2w *w, uint8_t *buf, size_t bytes, uint64_t hc);
 void ref_mark(struct q2w *w, uint64_t hc);
 int ref_write(struct q2w *w);
 int ref_cover(struct q2w *w, uint64_t first, uint64_t end);
+int ref_link(struct q2w *w);
 int q2_sync(struct q2w *w);
 
 /* rtable.c */

@@ -149,6 +149,8 @@ static int clean(struct q2w *w)
 	free_unlinked_tables(w);
 	rc = free_clusters(w);
 	if (!rc)
+		rc = ref_link(w);
+	if (!rc)
 		rc = ref_write(w);
 	if (!rc)
 		rc = q2_sync(w);

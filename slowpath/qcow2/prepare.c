@@ -5,8 +5,11 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "engine.h"
+
+#define L1_CHUNK	(64u << 10)
 
 static int write_head(struct q2w *w, const void *buf, size_t len, uint64_t off)
 {
@@ -105,8 +108,10 @@ static int make_room(struct q2w *w)
 static int make_blocks(struct q2w *w)
 {
 	uint64_t per = ref_per_block(w->q), hc = 0, end;
-	int rc = w->blocks_missing ? make_room(w) : 0;
+	int rc = ref_link(w);
 
+	if (!rc && w->blocks_missing)
+		rc = make_room(w);
 	for (; w->blocks_missing && !rc && hc < w->nb; hc = end) {
 		end = (hc / per + 1) * per;
 		if (hc / per < w->rt_n && w->rt[hc / per])
@@ -121,6 +126,28 @@ static int make_blocks(struct q2w *w)
 	return rc;
 }
 
+/*
+ * QEMU leaves L1 of a new image a hole.  Written once, as it is, it has its space,
+ * so that a commit does not need any (rule 29).
+ */
+static int fill_l1(struct q2w *w)
+{
+	uint64_t per = L1_CHUNK / 8, n, bytes;
+	uint8_t *buf = sp_buf_alloc(L1_CHUNK);
+	int rc = buf ? 0 : -ENOMEM;
+
+	for (uint64_t i = 0; !rc && i < w->q->l1_size; i += per) {
+		n = w->q->l1_size - i < per ? w->q->l1_size - i : per;
+		bytes = (n * 8 + w->unit - 1) & ~(uint64_t)(w->unit - 1);
+		memset(buf, 0, bytes);
+		for (uint64_t k = 0; k < n; k++)
+			q2_put64(buf + k * 8, w->q->l1[i + k]);
+		rc = write_head(w, buf, bytes, w->q->l1_off + i * 8);
+	}
+	sp_buf_free(buf);
+	return rc;
+}
+
 static int prepare(struct q2w *w)
 {
 	int rc;
@@ -130,6 +157,8 @@ static int prepare(struct q2w *w)
 		rc = q2_sync(w);
 	if (!rc)
 		rc = complete_tail(w);
+	if (!rc)
+		rc = fill_l1(w);
 	if (!rc)
 		rc = make_blocks(w);
 	if (!rc && w->nr_rdirty) {

@@ -233,18 +233,35 @@ static int make_block(struct q2w *w, uint64_t bi)
 	return rc;
 }
 
-/* Write what the table has new; all of it is in memory. */
-static int link_blocks(struct q2w *w, uint64_t first, uint64_t end)
+/**
+ * ref_link - have the file's table name blocks that memory's names already
+ * @w: the engine
+ *
+ * What these blocks count may be used afterwards.  If the disk is full that is
+ * put off: the table on the file may name some of them, so that they stay.
+ *
+ * Return: 0; -ENOSPC, -EDQUOT: call again; others, for good.
+ */
+int ref_link(struct q2w *w)
 {
 	uint64_t per_unit = w->unit / 8;
 	int rc;
 
+	if (!w->link_hi)
+		return 0;
 	rc = ref_write(w);	/* counts of blocks that others count */
 	if (!rc)
 		rc = q2_sync(w);
-	for (uint64_t bi = first; !rc && bi < end; bi = (bi / per_unit + 1) * per_unit)
+	for (uint64_t bi = w->link_lo; !rc && bi < w->link_hi;
+	     bi = (bi / per_unit + 1) * per_unit)
 		rc = write_rt(w, bi);
-	return rc ? rc : q2_sync(w);
+	if (!rc)
+		rc = q2_sync(w);
+	if (!rc)
+		w->link_hi = 0;
+	else if (!is_full(rc) && rc != -ENOMEM)	/* memory says that they are linked */
+		image_fail(w->img, rc);
+	return rc;
 }
 
 /**
@@ -259,28 +276,21 @@ static int link_blocks(struct q2w *w, uint64_t first, uint64_t end)
 int ref_cover(struct q2w *w, uint64_t first, uint64_t end)
 {
 	uint64_t per = ref_per_block(w->q), bi, last = (end + per - 1) / per;
-	uint64_t made = UINT64_MAX, made_end = 0;
-	int rc = 0, link;
+	int rc, link;
 
-	if (last > w->rt_n) {
+	rc = ref_link(w);
+	if (!rc && last > w->rt_n)
 		rc = rt_grow(w, last);
-		if (rc)
-			return rc;
-	}
 	for (bi = first / per; !rc && bi < last; bi++) {
 		if (w->rt[bi])
 			continue;
 		rc = make_block(w, bi);
 		if (rc)
 			break;
-		if (made == UINT64_MAX)
-			made = bi;
-		made_end = bi + 1;
+		if (!w->link_hi)
+			w->link_lo = bi;
+		w->link_hi = bi + 1;
 	}
-	if (!made_end)
-		return rc;
-	link = link_blocks(w, made, made_end);
-	if (link)	/* memory says that they are linked */
-		image_fail(w->img, link);
+	link = ref_link(w);
 	return link ? link : rc;
 }

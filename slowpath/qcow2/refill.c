@@ -119,7 +119,7 @@ static int reserve_from(struct q2w *w, struct hcs *from, struct hcs *to,
 			pthread_mutex_lock(&w->img->lock);
 			if (!one)
 				one = hcs_add(to, hc);
-			if (one && one != -ENOSPC && one != -EDQUOT)
+			if (one && !is_full(one))
 				rc = one;
 		}
 		if (one)

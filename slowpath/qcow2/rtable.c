@@ -143,12 +143,15 @@ static int write_all(struct q2w *w, uint64_t hc, uint64_t n, const uint64_t *blo
 	return rc ? rc : q2_sync(w);
 }
 
+/* A full disk: the header names the old table, as before. */
 static int switch_table(struct q2w *w, uint64_t hc, uint64_t n)
 {
 	uint64_t old = w->q->rt_off >> w->q->cbits, old_n = w->q->rt_clusters;
 	int rc;
 
 	rc = header_rt(w, hc << w->q->cbits, n);
+	if (is_full(rc))
+		return rc;
 	if (!rc)
 		rc = q2_sync(w);
 	if (rc) {	/* the file has either */
@@ -212,10 +215,10 @@ int rt_grow(struct q2w *w, uint64_t blocks)
 	rc = cover_table(w, hc, n, bits);
 	if (!rc)
 		rc = write_all(w, hc, n, bits);
-	if (rc)
-		undo(w, hc, n, bits, old_n);
-	else
+	if (!rc)
 		rc = switch_table(w, hc, n);
+	if (rc && !w->img->failed)
+		undo(w, hc, n, bits, old_n);
 out:
 	free(bits);
 	return rc;

@@ -52,6 +52,7 @@ struct fault {
 	struct sp_reply reply;
 	struct sp_extent *place;
 	int refused;
+	bool placing;		/* written, not installed */
 };
 
 struct fdev {
@@ -71,6 +72,7 @@ struct fdev {
 	uint16_t store_to_backing[SP_MAX_STORES];
 	unsigned int nr_stores;
 	uint64_t max_tid, committed;
+	uint64_t placed_tid;	/* highest of a PLACE, installed or not */
 	uint64_t seq, clock;
 	struct active *active;
 	struct ack *acks;
@@ -88,9 +90,13 @@ struct fdev {
 };
 
 int (*fdev_data_hook)(const void *buf, uint64_t off, uint64_t len);
+void (*fdev_read_hook)(uint64_t off, uint64_t len);
+void (*fdev_reply_hook)(const struct sp_req *req, const struct sp_reply *r);
 
 static struct fdev *to_kill;
 static unsigned int kill_in;
+static int (*hook_before)(const struct sp_file *f, enum sp_io_op op, const void *buf,
+			  uint64_t off, uint64_t len);
 
 __attribute__((format(printf, 1, 2), noreturn))
 static void breach(const char *fmt, ...)
@@ -441,6 +447,8 @@ static void on_reply(void *ctx, const struct sp_req *req, const struct sp_reply 
 	struct fdev *d = ctx;
 	size_t size;
 
+	if (fdev_reply_hook)
+		fdev_reply_hook(req, r);
 	pthread_mutex_lock(&d->lock);
 	if (d->dead)
 		goto out;
@@ -567,22 +575,34 @@ static int dying_hook(const struct sp_file *f, enum sp_io_op op, const void *buf
 {
 	struct fdev *d = to_kill;
 
-	(void)f; (void)op; (void)buf; (void)off; (void)len;
-	if (!d)
-		return 0;
-	if (__atomic_load_n(&d->dead, __ATOMIC_ACQUIRE))
+	if (d && __atomic_load_n(&d->dead, __ATOMIC_ACQUIRE))
 		return -EIO;
-	if (!kill_in || --kill_in)
-		return 0;
-	__atomic_store_n(&d->dead, true, __ATOMIC_RELEASE);
-	return -EIO;
+	if (d && kill_in && !--kill_in) {
+		__atomic_store_n(&d->dead, true, __ATOMIC_RELEASE);
+		return -EIO;
+	}
+	return hook_before ? hook_before(f, op, buf, off, len) : 0;
 }
 
 void fdev_kill_at(struct fdev *d, unsigned int n)
 {
+	if (sp_io_hook != dying_hook) {
+		hook_before = sp_io_hook;
+		sp_io_hook = dying_hook;
+	}
 	to_kill = d;
 	kill_in = n;
-	sp_io_hook = n ? dying_hook : NULL;
+	if (n)
+		return;
+	sp_io_hook = hook_before;
+	hook_before = NULL;
+}
+
+void fdev_die(struct fdev *d)
+{
+	fdev_kill_at(d, UINT32_MAX);
+	__atomic_store_n(&d->dead, true, __ATOMIC_RELEASE);
+	kill_in = 0;
 }
 
 static int add_backing(struct fdev *d, const struct sp_store *s)
@@ -706,10 +726,13 @@ const struct fdev_stats *fdev_stats(struct fdev *d)
 
 unsigned int fdev_dump(struct fdev *d, struct sp_extent **ext, uint64_t *max_tid)
 {
-	unsigned int i, j, n = 0;
+	unsigned int i, j, n = 0, places = 0;
+	struct fault *f;
 
 	pthread_mutex_lock(&d->lock);
-	*ext = must_alloc((d->nr + 1) * sizeof(**ext));
+	for (f = d->faults; f; f = f->next)
+		places += f->placing ? f->reply.nr_ext : 0;
+	*ext = must_alloc((d->nr + places + 1) * sizeof(**ext));
 	for (i = 0; i < d->nr; i++) {
 		struct sp_extent e = d->ext[i];
 
@@ -724,8 +747,14 @@ unsigned int fdev_dump(struct fdev *d, struct sp_extent **ext, uint64_t *max_tid
 		}
 		(*ext)[n++] = e;
 	}
+	for (f = d->faults; f; f = f->next) {
+		for (i = 0; f->placing && i < f->reply.nr_ext; i++) {
+			(*ext)[n] = f->place[i];
+			(*ext)[n++].flags |= SP_EXT_PLACING;
+		}
+	}
 	if (max_tid)
-		*max_tid = d->max_tid;
+		*max_tid = d->placed_tid > d->max_tid ? d->placed_tid : d->max_tid;
 	pthread_mutex_unlock(&d->lock);
 	return n;
 }
@@ -807,6 +836,11 @@ static int attach_once(struct fdev *d, struct sp_err *err)
 	rc = sp_relink(d->img, ext, n, max_tid, err);
 	free(ext);
 	return rc;
+}
+
+void fdev_orphan(struct fdev *d)
+{
+	close_image(d, true);
 }
 
 int fdev_reattach(struct fdev *d, struct sp_err *err)
@@ -972,6 +1006,8 @@ static int transfer(struct fdev *d, unsigned int b, void *buf, uint64_t sect, ui
 	int rc = 0;
 
 	dawdle(d);
+	if (!write && fdev_read_hook)
+		fdev_read_hook(off, len);
 	if (write) {
 		memcpy(tmp, buf, len);
 		__atomic_store_n(&d->backing[b].written, true, __ATOMIC_RELEASE);
@@ -1092,9 +1128,10 @@ static int place(struct fdev *d, struct fault *f, const char *buf, uint64_t *don
 			breach("PLACE extent %llu+%llu", (unsigned long long)e[i].lba,
 			       (unsigned long long)e[i].len);
 		/* The kernel has seen this number, installed or not. */
-		if (e[i].tid > d->max_tid)
-			d->max_tid = e[i].tid;
+		if (e[i].tid > d->placed_tid)
+			d->placed_tid = e[i].tid;
 	}
+	f->placing = true;
 	pthread_mutex_unlock(&d->lock);
 	for (i = 0; i < nr && !rc; i++) {
 		if (fail && i == nr - 1)
@@ -1105,6 +1142,7 @@ static int place(struct fdev *d, struct fault *f, const char *buf, uint64_t *don
 				      e[i].off, e[i].len, true);
 	}
 	pthread_mutex_lock(&d->lock);
+	f->placing = false;
 	for (i = 0; i < nr && !rc; i++) {
 		struct sp_extent n = e[i];
 
@@ -1114,6 +1152,8 @@ static int place(struct fdev *d, struct fault *f, const char *buf, uint64_t *don
 		n.flags |= SP_EXT_REPLACE;
 		check_shared(d, &n);
 		n.flags = SP_EXT_TOUCHED;
+		if (n.tid > d->max_tid)
+			d->max_tid = n.tid;
 		n.store = d->store_to_backing[n.store];
 		carve(d, n.lba, ext_end(&n));
 		fill_holes(d, &n);

@@ -93,9 +93,14 @@ int fdev_reattach(struct fdev *d, struct sp_err *err);
  * The mapper dies at the n-th I/O from now that it does (1: the next): that one
  * and all later ones have no effect, nothing that it says is heard.  A
  * new one attaches when the request at hand comes back, and the request is
- * delivered again.  Needs sp_io_hook for itself.
+ * delivered again.  0: not after all.  The hook that is there is called for
+ * what is still done, and put back in the end.
  */
 void fdev_kill_at(struct fdev *d, unsigned int n);
+/* It dies here and now; called from within its own I/O too. */
+void fdev_die(struct fdev *d);
+/* Nobody attaches yet: the kernel is alone with what it has. */
+void fdev_orphan(struct fdev *d);
 /* Everything ends at once: no sp_finish(), the kernel's map is forgotten. */
 void fdev_drop(struct fdev *d);
 
@@ -104,5 +109,9 @@ void fdev_drop(struct fdev *d);
  * (buf NULL) of store 0; may be NULL.  A negative return makes it fail.
  */
 extern int (*fdev_data_hook)(const void *buf, uint64_t off, uint64_t len);
+/* Called when a read has found its extent, before it is done (any store). */
+extern void (*fdev_read_hook)(uint64_t off, uint64_t len);
+/* Called while the mapper submits a reply, before that is applied. */
+extern void (*fdev_reply_hook)(const struct sp_req *req, const struct sp_reply *r);
 
 #endif /* TESTS_FAKE_FAKEDEV_H */

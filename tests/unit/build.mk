@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-# The N-th allocation fails: see test_sweep.c.
-test_sweep_LDFLAGS := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc \
-		      -Wl,--wrap=aligned_alloc,--wrap=strdup
+# The N-th allocation fails: see tests/fake/failalloc.h.
+FAILALLOC := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc \
+	     -Wl,--wrap=reallocarray,--wrap=aligned_alloc,--wrap=strdup
+test_sweep_LDFLAGS := $(FAILALLOC)
+test_takeover_LDFLAGS := $(FAILALLOC)

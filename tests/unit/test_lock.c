@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* test_lock.c - slowpath/lock.c against itself and against QEMU's programs. */
 #include "../fake/util.h"
+#include <pthread.h>
 #include "../fake/cm.h"
 #include "lock.h"
 
@@ -210,6 +211,43 @@ static void locks_live_as_long_as_the_kernels_descriptor(void **state)
 	sp_file_close(&g);
 }
 
+static void *let_go_later(void *arg)
+{
+	usleep(100000);
+	sp_file_close(arg);
+	return NULL;
+}
+
+/* Who is to be refused has the bytes for a moment; that is no conflict. */
+static void an_attach_does_not_mind_who_only_asks(void **state)
+{
+	struct flock fl = { .l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = 201, .l_len = 1 };
+	struct sp_err err = { "" };
+	struct sp_file f, g, h;
+	pthread_t thread;
+
+	(void)state;
+	new_image("w");
+	must_open(&f, "w", true);
+	assert_int_equal(sp_lock_image(&f, true, &err), 0);
+	assert_int_equal(sp_file_open(&h, in_scratch("w"), f.fd_l, true, &err), 0);
+	must_open(&g, "w", true);
+	assert_int_equal(fcntl(g.fd_l, F_OFD_SETLK, &fl), 0);
+	/* Whoever stays is one; the device keeps its locks all the same. */
+	assert_int_equal(sp_lock_image(&h, true, &err), -EBUSY);
+	sp_file_close(&g);
+	must_open(&g, "w", true);
+	assert_int_equal(sp_lock_image(&g, true, &err), -EBUSY);
+	assert_int_equal(fcntl(g.fd_l, F_OFD_SETLK, &fl), 0);
+	err.msg[0] = 0;
+	pthread_create(&thread, NULL, let_go_later, &g);
+	assert_int_equal(sp_lock_image(&h, true, &err), 0);
+	assert_string_equal(err.msg, "");
+	pthread_join(thread, NULL);
+	sp_file_close(&h);
+	sp_file_close(&f);
+}
+
 static void the_fence_waits_for_the_old_mapper(void **state)
 {
 	struct sp_err err = { "" };
@@ -270,6 +308,7 @@ int main(void)
 		cmocka_unit_test(we_refuse_an_image_that_qemu_writes),
 		cmocka_unit_test(we_share_with_a_qemu_that_reads),
 		cmocka_unit_test(locks_live_as_long_as_the_kernels_descriptor),
+		cmocka_unit_test(an_attach_does_not_mind_who_only_asks),
 		cmocka_unit_test(the_fence_waits_for_the_old_mapper),
 		cmocka_unit_test(a_read_only_image_has_no_fence),
 	};
