@@ -2,17 +2,23 @@
 /*
  * options.c - how to serve; see options.h.
  */
+#include <errno.h>
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "options.h"
 
+#define SPACE_TIMEOUT_MAX 86400
+
 enum {
 	OPT_CACHE = 256,
+	OPT_SPACE,
+	OPT_DETACH,
 	OPT_ATTACH,
 	OPT_FOREGROUND,
 	OPT_READY_FD,
+	OPT_TAKE_OVER,
 };
 
 static const struct option longopts[] = {
@@ -21,10 +27,13 @@ static const struct option longopts[] = {
 	{ "sector-size", required_argument, NULL, 'b' },
 	{ "partscan", no_argument, NULL, 'P' },
 	{ "cache-size", required_argument, NULL, OPT_CACHE },
+	{ "space-timeout", required_argument, NULL, OPT_SPACE },
+	{ "detach", no_argument, NULL, OPT_DETACH },
 	{ "help", no_argument, NULL, 'h' },
 	{ "attach", required_argument, NULL, OPT_ATTACH },
 	{ "foreground", no_argument, NULL, OPT_FOREGROUND },
 	{ "ready-fd", required_argument, NULL, OPT_READY_FD },
+	{ "take-over", no_argument, NULL, OPT_TAKE_OVER },
 	{}
 };
 
@@ -46,6 +55,22 @@ static int take_cache(const struct command *cmd, struct serve_options *o)
 	if (parse_size(optarg, &o->cache_bytes) || !o->cache_bytes)
 		return usage_error(
 			cmd, "--cache-size %s: not a size such as 64M", optarg);
+	return EXIT_OK;
+}
+
+static int take_space(const struct command *cmd, struct serve_options *o)
+{
+	char *end;
+	long v;
+
+	errno = 0;
+	v = strtol(optarg, &end, 10);
+	if (errno || end == optarg || *end || v < 0 || v > SPACE_TIMEOUT_MAX)
+		return usage_error(
+			cmd,
+			"--space-timeout %s: seconds, at most %d; 0 waits without end",
+			optarg, SPACE_TIMEOUT_MAX);
+	o->space_timeout = v;
 	return EXIT_OK;
 }
 
@@ -73,6 +98,14 @@ static int take(const struct command *cmd, int c, struct serve_options *o)
 		return EXIT_OK;
 	case OPT_CACHE:
 		return take_cache(cmd, o);
+	case OPT_SPACE:
+		return take_space(cmd, o);
+	case OPT_DETACH:
+		o->detach = true;
+		return EXIT_OK;
+	case OPT_TAKE_OVER:
+		o->take_over = true;
+		return EXIT_OK;
 	case OPT_ATTACH:
 		o->attach = optarg;
 		return EXIT_OK;
@@ -95,7 +128,10 @@ int parse_serve(const struct command *cmd, int argc, char **argv, bool internal,
 {
 	int c, ret;
 
-	*o = (struct serve_options){ .ready_fd = -1 };
+	*o = (struct serve_options){
+		.ready_fd = -1,
+		.space_timeout = -1,
+	};
 	opterr = 0;
 	optind = 1;
 	while ((c = getopt_long(argc, argv, "rf:b:Ph", longopts, NULL)) >= 0) {

@@ -15,6 +15,9 @@
  * @partscan: look for partitions
  * @block_size: logical, bytes; 0: the smallest that is possible
  * @cache_bytes: 0: the default
+ * @space_timeout: seconds; negative: the default
+ * @detach: go once all is mapped
+ * @take_over: @attach may have a mapper: that one makes room
  * @attach: a device that lost its mapper, or NULL
  * @foreground: stay, print the device's name
  * @ready_fd: where to tell, or -1
@@ -26,6 +29,9 @@ struct serve_options {
 	bool partscan;
 	uint32_t block_size;
 	uint64_t cache_bytes;
+	int space_timeout;
+	bool detach;
+	bool take_over;
 	const char *attach;
 	bool foreground;
 	int ready_fd;

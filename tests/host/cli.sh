@@ -38,7 +38,7 @@ says() {
 }
 
 lists_commands() {
-	ubdmap --help >out && for c in add del list stat map attach; do
+	ubdmap --help >out && for c in add del list stat map attach detach upgrade monitor; do
 		grep -q "^  $c " out || return 1
 		ubdmap $c --help >"$c" && grep -q "^usage: ubdmap $c" "$c" || return 1
 		ubdmap help $c | cmp - "$c" || return 1
