@@ -192,8 +192,10 @@ static void walk_on(struct ubdm_mapper *m, struct walk *walk,
 		if ((walk->home && (e->type != SP_LINEAR || e->store)) ||
 		    (e->type == SP_LINEAR &&
 		     sp_store(m->img, e->store)->flags & SP_STORE_CACHE) ||
-		    (e->perm & walk->perm) != walk->perm)
+		    (e->perm & walk->perm) != walk->perm) {
 			walk->whole = false;
+			return;
+		}
 		walk->next = e->lba + e->len;
 	}
 }

@@ -155,10 +155,9 @@ int mapper_detach(struct mapper_process *p)
 	uint64_t n;
 
 	wake_back(p, END_DETACH);
-	while (!p->gone && !mapper_turn(p, -1))
+	/* The channel ends with it, so that we are "gone" is no news. */
+	while (!mapper_turn(p, -1))
 		;
-	if (p->gone)
-		return p->gone;
 	if (read(p->done, &n, sizeof(n)) < 0)
 		return -errno;
 	p->detached = !p->result;
