@@ -48,6 +48,8 @@ const struct command cmd_add = {
 		"      --cache-size SIZE   bound of the memory for decompressed data (64M)\n"
 		"      --space-timeout S   seconds that writes wait when the disk below is full,\n"
 		"                          before they fail (60; 0: without end)\n"
+		"      --orphan-timeout S  seconds that requests wait when the mapper is gone and\n"
+		"                          no new one comes (120; 0: without end)\n"
 		"      --detach            leave the device to the driver alone; see ubdmap detach\n"
 		"  -h, --help              this\n",
 	.run = run_add,
@@ -80,8 +82,8 @@ const struct command cmd_attach = {
 	.name = "attach",
 	.args = "DEV",
 	.summary = "start a mapper for a device that lost its own",
-	.help = "Starts a new mapper for an orphaned or detached device. It links into the image what the\n"
-		"old one had not written there yet, and takes the waiting requests.\n"
+	.help = "Starts a new mapper for an orphaned or detached device. It links into the image\n"
+		"what the old one had not written there yet, and takes the waiting requests.\n"
 		"\n"
 		"  -h, --help              this\n",
 	.run = run_attach,

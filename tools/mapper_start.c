@@ -101,7 +101,7 @@ static int fill_create(struct mapper_process *p, struct ubdm_create *c,
 		.discard_gran = info->discard_gran,
 		.flags = (info->read_only ? UBDM_DEV_F_RO : 0) |
 			 (p->opt.partscan ? UBDM_DEV_F_PARTSCAN : 0),
-		.orphan_timeout = -1,
+		.orphan_timeout = p->opt.orphan_timeout,
 		.space_timeout = p->opt.space_timeout,
 		.ident = p->opt.image,
 		.format = info->format,

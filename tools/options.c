@@ -9,11 +9,17 @@
 
 #include "options.h"
 
-#define SPACE_TIMEOUT_MAX 86400
+#define TIMEOUT_MAX 86400
+/*
+ * For requests that wait for a mapper, with nobody left to start one: at a
+ * shutdown, when everybody was killed, somebody's sync() has to come to an end.
+ */
+#define ORPHAN_TIMEOUT 120
 
 enum {
 	OPT_CACHE = 256,
 	OPT_SPACE,
+	OPT_ORPHAN,
 	OPT_DETACH,
 	OPT_ATTACH,
 	OPT_FOREGROUND,
@@ -28,6 +34,7 @@ static const struct option longopts[] = {
 	{ "partscan", no_argument, NULL, 'P' },
 	{ "cache-size", required_argument, NULL, OPT_CACHE },
 	{ "space-timeout", required_argument, NULL, OPT_SPACE },
+	{ "orphan-timeout", required_argument, NULL, OPT_ORPHAN },
 	{ "detach", no_argument, NULL, OPT_DETACH },
 	{ "help", no_argument, NULL, 'h' },
 	{ "attach", required_argument, NULL, OPT_ATTACH },
@@ -58,19 +65,19 @@ static int take_cache(const struct command *cmd, struct serve_options *o)
 	return EXIT_OK;
 }
 
-static int take_space(const struct command *cmd, struct serve_options *o)
+static int take_seconds(const struct command *cmd, const char *name,
+			int *seconds)
 {
 	char *end;
 	long v;
 
 	errno = 0;
 	v = strtol(optarg, &end, 10);
-	if (errno || end == optarg || *end || v < 0 || v > SPACE_TIMEOUT_MAX)
+	if (errno || end == optarg || *end || v < 0 || v > TIMEOUT_MAX)
 		return usage_error(
-			cmd,
-			"--space-timeout %s: seconds, at most %d; 0 waits without end",
-			optarg, SPACE_TIMEOUT_MAX);
-	o->space_timeout = v;
+			cmd, "%s %s: seconds, at most %d; 0 waits without end",
+			name, optarg, TIMEOUT_MAX);
+	*seconds = v;
 	return EXIT_OK;
 }
 
@@ -99,7 +106,10 @@ static int take(const struct command *cmd, int c, struct serve_options *o)
 	case OPT_CACHE:
 		return take_cache(cmd, o);
 	case OPT_SPACE:
-		return take_space(cmd, o);
+		return take_seconds(cmd, "--space-timeout", &o->space_timeout);
+	case OPT_ORPHAN:
+		return take_seconds(cmd, "--orphan-timeout",
+				    &o->orphan_timeout);
 	case OPT_DETACH:
 		o->detach = true;
 		return EXIT_OK;
@@ -131,6 +141,7 @@ int parse_serve(const struct command *cmd, int argc, char **argv, bool internal,
 	*o = (struct serve_options){
 		.ready_fd = -1,
 		.space_timeout = -1,
+		.orphan_timeout = ORPHAN_TIMEOUT,
 	};
 	opterr = 0;
 	optind = 1;

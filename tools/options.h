@@ -16,6 +16,7 @@
  * @block_size: logical, bytes; 0: the smallest that is possible
  * @cache_bytes: 0: the default
  * @space_timeout: seconds; negative: the default
+ * @orphan_timeout: seconds that requests wait without a mapper
  * @detach: go once all is mapped
  * @take_over: @attach may have a mapper: that one makes room
  * @attach: a device that lost its mapper, or NULL
@@ -30,6 +31,7 @@ struct serve_options {
 	uint32_t block_size;
 	uint64_t cache_bytes;
 	int space_timeout;
+	int orphan_timeout;
 	bool detach;
 	bool take_over;
 	const char *attach;
