@@ -273,7 +273,10 @@ static int adopt(struct ubdm_mapper *m, const struct ubdm_device *dev,
 			     strerror(-ret));
 		return ret;
 	}
-	ret = open_image(m, &image, fds, nr, err);
+	/* When it was made nothing could lie on it; now something may. */
+	ret = ubdm_backing_check_all(fds, nr, dev->index, err);
+	if (!ret)
+		ret = open_image(m, &image, fds, nr, err);
 	if (ret) {
 		while (nr)
 			close(fds[--nr]);

@@ -146,6 +146,8 @@ int ubdm_sync_idle(struct ubdm_mapper *m);
 
 /* backing.c: stores of the image as backings of the device */
 int ubdm_backing_add_all(struct ubdm_mapper *m, struct ubdm_err *err);
+int ubdm_backing_check_all(const int *fds, unsigned int nr, uint32_t index,
+			   struct ubdm_err *err);
 int ubdm_backing_get_all(struct ubdm_mapper *m, int *fds, unsigned int *nr);
 void ubdm_backing_unlock_all(struct ubdm_mapper *m);
 

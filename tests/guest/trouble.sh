@@ -7,7 +7,7 @@
 
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/guest.inc"
-requires qemu-img dmsetup fio mkfs.ext4
+requires qemu-img dmsetup fio mkfs.ext4 losetup kmap
 
 mkfs.ext4 -q /dev/vda
 mkdir /tmp/fs /tmp/mnt /tmp/mnt2
@@ -15,6 +15,7 @@ mount /dev/vda /tmp/fs
 cleanup "cd /; umount /tmp/fs"
 cd /tmp/fs || exit 1
 modprobe dm-mod
+modprobe loop
 
 field() {
 	ubdmap list --json "$2" | sed -n "s/^ *\"$1\": \"\{0,1\}\([^\",]*\).*/\1/p"
@@ -89,6 +90,57 @@ equal "a missing backing file is named, in one line" \
 	"$rc $(grep -c base.qcow2 err) $(wc -l <err) $(wc -c <out)" "3 1 1 0"
 check "and nothing is left of the attempt" nothing_left
 mv gone.qcow2 base.qcow2
+
+# --- on itself ---
+
+lower() {
+	dmsetup suspend lower
+	dmsetup load lower --table "0 $sectors linear $1 0"
+	dmsetup resume lower
+}
+
+orphaned() {
+	[ "$(field state "$dev")" = orphaned ]
+}
+
+orphan() {
+	m=$(field mapper "$dev")
+	kill -KILL "$(ps -o ppid= -p "$m" | tr -d ' ')" "$m"
+	until_true 10 orphaned
+}
+
+too_deep() {
+	kmap -a "${dev#/dev/ubdmap}" -A "$1" 2>&1 | grep -i "too many levels"
+}
+
+dmsetup create lower --table "0 $sectors linear /dev/vdb 0"
+dev=$(ubdmap add /dev/mapper/lower)
+mkfs.ext4 -q "$dev"
+mount "$dev" /tmp/mnt
+truncate -s 1M /tmp/mnt/file
+sync -f /tmp/mnt
+orphan
+check "a device is no backing of its own" too_deep "$dev"
+until_true 10 orphaned
+check "nor is a file in a file system on it" too_deep /tmp/mnt/file
+until_true 10 orphaned
+check "any other is one" sh -c "kmap -a ${dev#/dev/ubdmap} -A same.raw >out 2>&1 &
+	kmap=\$!; sleep 2; kill \$kmap; grep '^$dev' out"
+until_true 10 orphaned
+ubdmap attach "$dev"
+umount /tmp/mnt
+orphan
+loop=$(losetup -f --show "$dev")
+lower "$loop"
+rc=0
+ubdmap attach "$dev" >out 2>err || rc=$?
+equal "one that has come to lie on itself, through dm and loop, gets no mapper" \
+	"$rc $(grep -c 'lie on the device itself' err) $(wc -l <err)" "1 1 1"
+lower /dev/vdb
+losetup -d "$loop"
+check "when that is undone it does" ubdmap attach "$dev"
+check "and is deleted" ubdmap del "$dev"
+dmsetup remove lower
 
 # --- two levels ---
 
