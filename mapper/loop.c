@@ -152,8 +152,8 @@ static void answer_done(struct ubdm_cmd *cmd, int res)
 		ubdm_loop_gone(m, res);
 	if (res >= 0 && job->space && job->req.kind == SP_WRITE)
 		map_for_readers(job);
-	else if (res >= 0 || res == -ENOENT || res == -ECANCELED || is_end(res) ||
-	    !job->cookie)
+	else if (res >= 0 || res == -ENOENT || res == -ECANCELED ||
+		 is_end(res) || !job->cookie)
 		job_put(job);
 	else
 		answer_again(job, res);

@@ -31,8 +31,17 @@ static const char *const kinds[] = {
 	[UBDM_FAULT_FLUSH] = "flush",
 };
 
-#define NAME(table, i) \
-	((i) < sizeof(table) / sizeof(*(table)) && (table)[i] ? (table)[i] : "?")
+#define NR(table) (sizeof(table) / sizeof((table)[0]))
+
+static const char *event_name(uint32_t i)
+{
+	return i < NR(events) && events[i] ? events[i] : "?";
+}
+
+static const char *kind_name(uint32_t i)
+{
+	return i < NR(kinds) && kinds[i] ? kinds[i] : "?";
+}
 
 static int print_event(const struct ubdm_event_info *ev)
 {
@@ -40,10 +49,10 @@ static int print_event(const struct ubdm_event_info *ev)
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	printf("%lld.%03ld /dev/ubdmap%u %s", (long long)t.tv_sec,
-	       t.tv_nsec / 1000000, ev->index, NAME(events, ev->event));
+	       t.tv_nsec / 1000000, ev->index, event_name(ev->event));
 	if (ev->event == UBDM_EV_STALLED)
 		printf(" %s at byte %llu, %llu bytes, %u ms",
-		       NAME(kinds, ev->kind),
+		       kind_name(ev->kind),
 		       (unsigned long long)ev->sector << 9,
 		       (unsigned long long)ev->sectors << 9, ev->waited_ms);
 	if (ev->error)

@@ -205,7 +205,7 @@ struct ubdm_fetch {
 /* ubdm_resolve.flags */
 #define UBDM_RESOLVE_F_INLINE	(1 << 0)	/* the one extent is @ext */
 #define UBDM_RESOLVE_F_FAIL_DEV	(1 << 1)	/* a sync failed: no write after it */
-#define UBDM_RESOLVE_F_SPACE	(1 << 2)	/* HOLD: for want of space; see UBDM_A_SPACE_TIMEOUT */
+#define UBDM_RESOLVE_F_SPACE	(1 << 2)	/* HOLD: there is no space below */
 
 /**
  * struct ubdm_resolve - RESOLVE: answer a fault
