@@ -106,3 +106,16 @@ check "what was written is there" sh -c \
 drain
 check "it is deleted" ubdmap del "$dev"
 check "and sound" qemu-img check -q a.qcow2
+
+truncate -s 1G b.raw
+dev=$(ubdmap add --space-timeout 2 b.raw)
+dd if=/tmp/random of="$dev" bs=64k oflag=direct status=none
+fill
+at=16
+{ burst && burst && burst; } 2>/tmp/err
+check "a hit that finds no space fails in time as well" grep -qi "no space left" /tmp/err
+check "what is there is read and written" sh -c "dd if=/tmp/random of=$dev bs=64k oflag=direct \
+	status=none && dd if=$dev bs=64k count=64 iflag=direct status=none | cmp - /tmp/random"
+drain
+check "with space again it takes writes" burst
+check "it is deleted too" ubdmap del "$dev"
