@@ -196,5 +196,4 @@ check "until force ends it" timeout 60 ubdmap del --force "$dev"
 refuses "with an error" wait $sync
 check "then it can be unmounted" timeout 60 umount /tmp/mnt
 check "its image is sound, but for leaks" sh -c \
-	'qemu-img check outer.qcow2 >check.out 2>&1; [ $? = 0 ] || [ $? = 3 ] ||
-	 ! grep -q "errors were found" check.out'
+	'qemu-img check outer.qcow2; rc=$?; [ $rc = 0 ] || [ $rc = 3 ]'
