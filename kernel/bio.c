@@ -126,6 +126,12 @@ static void drive(struct ubdm_dev *dev, struct bio *bio, bool may_inline)
 			ubdm_bio_done(dev, bio, BLK_STS_IOERR);
 			return;
 		}
+		if (unlikely(READ_ONCE(dev->state) == UBDM_STATE_DETACHED)) {
+			/* Forgetting is a favour; zeroing the caller can do. */
+			ubdm_bio_done(dev, bio, bio_op(bio) == REQ_OP_DISCARD ?
+					   BLK_STS_OK : BLK_STS_NOTSUPP);
+			return;
+		}
 		park(dev, bio, bio_op(bio) == REQ_OP_DISCARD ?
 			       UBDM_FAULT_DISCARD : UBDM_FAULT_ZEROES);
 		return;

@@ -63,9 +63,12 @@ static int do_fetch(const struct call *c, const union body *b)
 
 static int do_stop(const struct call *c, const union body *b)
 {
-	if (b->stop.flags & ~UBDM_STOP_F_DONE || b->stop.error > 0 ||
-	    b->stop.error < -MAX_ERRNO)
+	if (b->stop.flags & ~(UBDM_STOP_F_DONE | UBDM_STOP_F_DETACH) ||
+	    b->stop.error > 0 || b->stop.error < -MAX_ERRNO)
 		return -EINVAL;
+	if (b->stop.flags & UBDM_STOP_F_DETACH)
+		return b->stop.flags == UBDM_STOP_F_DETACH && !b->stop.error ?
+			       ubdm_dev_detach(c->dev, c->chan) : -EINVAL;
 	ubdm_dev_chan_gone(c->dev, c->chan, b->stop.flags & UBDM_STOP_F_DONE,
 			   b->stop.error);
 	return 0;

@@ -53,6 +53,7 @@ struct ubdm_dev_args {
 	u64 flags;			/* UBDM_DEV_F_* */
 	u64 max_extents;
 	u32 orphan_timeout;		/* seconds */
+	u32 space_timeout;		/* seconds, 0: none */
 	char *ident, *format;		/* taken over on success */
 };
 
@@ -85,6 +86,9 @@ struct ubdm_dev {
 
 	spinlock_t redrive_lock;	/* the list below */
 	struct bio_list redrive;	/* redrive_lock */
+	struct bio_list starved;	/* hits that found no space; redrive_lock */
+	unsigned long starved_since;	/* jiffies, 0: nothing starves; redrive_lock */
+	unsigned long starved_last;	/* jiffies, of the latest; redrive_lock */
 	struct work_struct redrive_work;
 
 	spinlock_t flush_lock;		/* the list below */
@@ -95,7 +99,9 @@ struct ubdm_dev {
 	struct list_head draining;	/* the batch being waited for; ftab.lock */
 	struct work_struct drain_work;
 
-	struct delayed_work watch_work;	/* HELD faults, orphan timeout */
+	struct delayed_work watch_work;	/* what has to be looked after in a while */
+	u32 trouble;			/* UBDM_TROUBLE_* that was told; watch_work */
+	bool backing_error;		/* to be told by watch_work */
 
 	struct mutex cmd_mutex;		/* the channel's commands, attach */
 	struct list_head starting;	/* START commands; ftab.lock */
@@ -105,6 +111,7 @@ struct ubdm_dev {
 	struct delayed_work remove_work;
 	bool del_force;			/* del_work */
 	bool closing;			/* openers are refused; open_mutex */
+	bool removed;			/* nothing looks after it any more; READ_ONCE */
 	bool removing;			/* remove_work is queued; ubdm_ctl_mutex */
 	bool disk_added;
 	bool has_srcu, has_tlb;		/* made, so to be unmade */
@@ -118,6 +125,9 @@ struct ubdm_dev {
 	u32 block_size, phys_block_size, io_opt, discard_gran; /* bytes */
 	u32 epoch;			/* of the newest channel; cmd_mutex */
 	u32 orphan_timeout;		/* seconds, 0: none */
+	u32 space_timeout;		/* seconds, 0: none */
+	bool detached;			/* all is mapped, and stays so; cmd_mutex, READ_ONCE */
+	u64 max_extents;		/* as it was before that */
 	unsigned long orphaned_at;	/* jiffies */
 	u32 mapper_pid;
 	const struct cred *owner;
@@ -134,6 +144,11 @@ int ubdm_dev_start(struct ubdm_dev *dev, struct ubdm_chan *chan,
 int ubdm_dev_delete(struct ubdm_dev *dev, bool force);
 void ubdm_dev_chan_gone(struct ubdm_dev *dev, struct ubdm_chan *chan, bool done,
 			int error);
+int ubdm_dev_detach(struct ubdm_dev *dev, struct ubdm_chan *chan);
+void ubdm_dev_starve(struct ubdm_dev *dev, struct bio *bio);
+void ubdm_dev_backing_failed(struct ubdm_dev *dev, struct bio *bio, u64 sector,
+			     const struct ubdm_backing *b, int error);
+u32 ubdm_dev_trouble(struct ubdm_dev *dev, struct ubdm_fault *desc);
 void ubdm_dev_watch(struct ubdm_dev *dev, unsigned long delay);
 void ubdm_dev_fail(struct ubdm_dev *dev);
 void ubdm_dev_set_state(struct ubdm_dev *dev, u32 state);

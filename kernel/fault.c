@@ -183,6 +183,7 @@ static void begin(struct ubdm_faultp *f, struct bio *bio)
 	f->nr_waiters = 0;
 	f->seq = 0;
 	f->tries = 0;
+	f->space = false;
 	f->priv = NULL;
 	join(f, bio);
 }
@@ -516,6 +517,7 @@ static void vacate(struct ubdm_ftab *t, struct ubdm_faultp *f, struct bio_list *
 	bio_list_init(&f->waiters);
 	t->nr_parked -= f->nr_waiters;
 	f->nr_waiters = 0;
+	t->longest = max(t->longest, jiffies - f->since);
 	enter(t, f, UBDM_FS_FREE);
 }
 
@@ -616,6 +618,7 @@ int ubdm_ftab_requeue(struct ubdm_ftab *t, u32 epoch, u64 newest_tid)
 	unsigned int i;
 
 	t->epoch = epoch;
+	t->longest = 0;
 	for_each_fault(t, f, i)
 		if (f->state == UBDM_FS_DELIVERED || f->state == UBDM_FS_HELD)
 			to_head(t, f);
@@ -650,6 +653,124 @@ void ubdm_ftab_kill(struct ubdm_ftab *t, struct bio_list *out)
 }
 
 /**
+ * ubdm_ftab_want_space() - a fault is about to be held for want of space
+ * @t: the table
+ * @f: DELIVERED
+ * @now: jiffies
+ * @reads: the reads that wait behind a write are added here: they need no
+ *	space, and the mapper has mapped what they want, or will
+ *
+ * It stays so until it ends, also while the mapper is asked again.
+ *
+ * Context: any, lock held.
+ */
+void ubdm_ftab_want_space(struct ubdm_ftab *t, struct ubdm_faultp *f,
+			  unsigned long now, struct bio_list *reads)
+{
+	struct bio_list stay;
+	struct bio *bio;
+
+	if (!f->space)
+		f->space_since = now;
+	f->space = true;
+	if (f->kind == UBDM_FAULT_READ || f->kind == UBDM_FAULT_FLUSH)
+		return;
+	bio_list_init(&stay);
+	while ((bio = bio_list_pop(&f->waiters))) {
+		if (bio_kind(bio) != UBDM_FAULT_READ) {
+			bio_list_add(&stay, bio);
+			continue;
+		}
+		bio_note(bio, UBDM_FAULT_READ, 0);
+		f->nr_waiters--;
+		t->nr_parked--;
+		bio_list_add(reads, bio);
+	}
+	f->waiters = stay;
+}
+
+/**
+ * ubdm_ftab_wants_space() - does any fault wait for space?
+ * @t: the table
+ *
+ * Context: any, lock held.
+ * Return: true if one does.
+ */
+bool ubdm_ftab_wants_space(const struct ubdm_ftab *t)
+{
+	const struct ubdm_faultp *f;
+	unsigned int i;
+
+	for_each_fault((struct ubdm_ftab *)t, f, i)
+		if (f->state != UBDM_FS_FREE && f->space)
+			return true;
+	return false;
+}
+
+/**
+ * ubdm_ftab_expire_space() - give up what has waited for space for too long
+ * @t: the table
+ * @now: jiffies
+ * @timeout: jiffies
+ * @flushes: flushes that waited so long are added here
+ * @out: and other bios here; reads are to be looked up again
+ *
+ * Context: any, lock held.
+ */
+void ubdm_ftab_expire_space(struct ubdm_ftab *t, unsigned long now,
+			    unsigned long timeout, struct bio_list *flushes,
+			    struct bio_list *out)
+{
+	struct ubdm_faultp *f, *next;
+
+	list_for_each_entry_safe(f, next, &t->held, link) {
+		if (!f->space || time_before(now, f->space_since + timeout))
+			continue;
+		vacate(t, f, f->kind == UBDM_FAULT_FLUSH ? flushes : out);
+	}
+	next_flush(t);
+	move_up(t);
+}
+
+static const struct ubdm_faultp *oldest(const struct ubdm_ftab *t)
+{
+	const struct ubdm_faultp *f, *found = NULL;
+	unsigned int i;
+
+	for_each_fault((struct ubdm_ftab *)t, f, i) {
+		if (f->state != UBDM_FS_GATHERING && f->state != UBDM_FS_QUEUED &&
+		    f->state != UBDM_FS_DELIVERED)
+			continue;
+		if (f->space)
+			continue;
+		if (!found || time_before(f->since, found->since))
+			found = f;
+	}
+	return found;
+}
+
+/**
+ * ubdm_ftab_stalled() - has somebody waited for an answer for too long?
+ * @t: the table
+ * @now: jiffies
+ * @limit: jiffies
+ * @desc: out, if so: which fault
+ *
+ * Context: any, lock held.
+ * Return: true if so.
+ */
+bool ubdm_ftab_stalled(const struct ubdm_ftab *t, unsigned long now,
+		       unsigned long limit, struct ubdm_fault *desc)
+{
+	const struct ubdm_faultp *f = oldest(t);
+
+	if (!f || time_before(now, f->since + limit))
+		return false;
+	describe(f, desc);
+	return true;
+}
+
+/**
  * ubdm_ftab_oldest() - since when has anybody waited for an answer?
  * @t: the table
  * @since: out: jiffies
@@ -661,17 +782,9 @@ void ubdm_ftab_kill(struct ubdm_ftab *t, struct bio_list *out)
  */
 bool ubdm_ftab_oldest(const struct ubdm_ftab *t, unsigned long *since)
 {
-	const struct ubdm_faultp *f;
-	bool any = false;
-	unsigned int i;
+	const struct ubdm_faultp *f = oldest(t);
 
-	for_each_fault((struct ubdm_ftab *)t, f, i) {
-		if (f->state != UBDM_FS_GATHERING && f->state != UBDM_FS_QUEUED &&
-		    f->state != UBDM_FS_DELIVERED)
-			continue;
-		if (!any || time_before(f->since, *since))
-			*since = f->since;
-		any = true;
-	}
-	return any;
+	if (f)
+		*since = f->since;
+	return f;
 }

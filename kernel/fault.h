@@ -57,6 +57,8 @@ struct ubdm_faultp {
 	u16 tries;			/* the most that a waiter has had */
 	u8 kind;			/* UBDM_FAULT_* of the front request */
 	u8 state;			/* enum ubdm_fault_state */
+	bool space;			/* waits for space below, not for an answer */
+	unsigned long space_since;	/* jiffies */
 	void *priv;			/* PLACING: the driver's */
 };
 
@@ -87,6 +89,7 @@ struct ubdm_ftab {
 	u32 seq;			/* cookie sequence */
 	unsigned int granule_shift;	/* sectors */
 	u64 size;			/* sectors */
+	unsigned long longest;		/* jiffies that a fault took, since the epoch began */
 	struct ubdm_stream streams[UBDM_FAULT_STREAMS];	/* latest first */
 	struct ubdm_faultp flush[2];	/* reserved: one delivered, one gathering */
 	struct ubdm_faultp tags[UBDM_FAULT_TAGS];
@@ -124,6 +127,14 @@ void ubdm_ftab_place(struct ubdm_ftab *t, struct ubdm_faultp *f, void *priv);
 int ubdm_ftab_unhold(struct ubdm_ftab *t, unsigned long now, bool all);
 int ubdm_ftab_requeue(struct ubdm_ftab *t, u32 epoch, u64 newest_tid);
 void ubdm_ftab_kill(struct ubdm_ftab *t, struct bio_list *out);
+void ubdm_ftab_want_space(struct ubdm_ftab *t, struct ubdm_faultp *f,
+			  unsigned long now, struct bio_list *reads);
+bool ubdm_ftab_wants_space(const struct ubdm_ftab *t);
+void ubdm_ftab_expire_space(struct ubdm_ftab *t, unsigned long now,
+			    unsigned long timeout, struct bio_list *flushes,
+			    struct bio_list *out);
+bool ubdm_ftab_stalled(const struct ubdm_ftab *t, unsigned long now,
+		       unsigned long limit, struct ubdm_fault *desc);
 bool ubdm_ftab_oldest(const struct ubdm_ftab *t, unsigned long *since);
 
 #endif /* UBDM_FAULT_H */

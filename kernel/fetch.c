@@ -63,10 +63,14 @@ static void kick_locked(struct ubdm_dev *dev)
 void ubdm_fetch_kick(struct ubdm_dev *dev)
 {
 	unsigned long flags;
+	bool waits;
 
 	spin_lock_irqsave(&dev->ftab.lock, flags);
+	waits = ubdm_ftab_pending(&dev->ftab);
 	kick_locked(dev);
 	spin_unlock_irqrestore(&dev->ftab.lock, flags);
+	if (waits)
+		ubdm_dev_watch(dev, HZ);
 }
 
 /* One descriptor.  False: there is none. */

@@ -18,6 +18,7 @@
 #define INDEX_MAX	0xfffff		/* the block layer's minors */
 #define BLOCK_MAX	BIT(21)	/* a cluster */
 #define ORPHAN_MAX	86400
+#define SPACE_TIMEOUT	60		/* seconds */
 
 static struct genl_family family;
 
@@ -36,6 +37,7 @@ static const struct nla_policy policy[UBDM_A_MAX + 1] = {
 	[UBDM_A_FORCE]		= { .type = NLA_FLAG },
 	[UBDM_A_MAX_EXTENTS]	= { .type = NLA_U64 },
 	[UBDM_A_ORPHAN_TIMEOUT]	= { .type = NLA_U32 },
+	[UBDM_A_SPACE_TIMEOUT]	= { .type = NLA_U32 },
 };
 
 static bool is_admin(struct sk_buff *skb)
@@ -61,6 +63,20 @@ static struct ubdm_dev *get_dev(struct sk_buff *skb, struct genl_info *info)
 		return ERR_PTR(-EPERM);
 	}
 	return dev;
+}
+
+/* Milliseconds: that the oldest waits, or that the longest took. */
+static u64 wait_ms(struct ubdm_dev *dev, bool longest)
+{
+	unsigned long since, t = 0;
+
+	spin_lock_irq(&dev->ftab.lock);
+	if (longest)
+		t = dev->ftab.longest;
+	else if (ubdm_ftab_oldest(&dev->ftab, &since))
+		t = jiffies - since;
+	spin_unlock_irq(&dev->ftab.lock);
+	return jiffies_to_msecs(t);
 }
 
 static int put_stats(struct sk_buff *msg, struct ubdm_dev *dev)
@@ -96,6 +112,10 @@ static int put_stats(struct sk_buff *msg, struct ubdm_dev *dev)
 		case UBDM_S_COMMITTED_TID:
 			v = READ_ONCE(dev->tlb.committed_tid);
 			break;
+		case UBDM_S_WAITING_MS:
+		case UBDM_S_LONGEST_MS:
+			v = wait_ms(dev, i == UBDM_S_LONGEST_MS);
+			break;
 		default:
 			v = ubdm_stats_sum(dev->stats, i);
 		}
@@ -108,6 +128,7 @@ static int put_stats(struct sk_buff *msg, struct ubdm_dev *dev)
 
 static int put_dev(struct sk_buff *msg, struct ubdm_dev *dev)
 {
+	struct ubdm_fault desc;
 	u32 openers = dev->disk_added ? disk_openers(dev->disk) : 0;
 
 	if (nla_put_u32(msg, UBDM_A_INDEX, dev->index) ||
@@ -120,6 +141,8 @@ static int put_dev(struct sk_buff *msg, struct ubdm_dev *dev)
 			from_kuid_munged(current_user_ns(), dev->owner->euid)) ||
 	    nla_put_u32(msg, UBDM_A_OPENERS, openers) ||
 	    nla_put_s32(msg, UBDM_A_ERROR, READ_ONCE(dev->close_error)) ||
+	    nla_put_u32(msg, UBDM_A_TROUBLE, ubdm_dev_trouble(dev, &desc)) ||
+	    nla_put_u32(msg, UBDM_A_SPACE_TIMEOUT, dev->space_timeout) ||
 	    (dev->ident && nla_put_string(msg, UBDM_A_IDENT, dev->ident)) ||
 	    (dev->format && nla_put_string(msg, UBDM_A_FORMAT, dev->format)))
 		return -EMSGSIZE;
@@ -169,8 +192,9 @@ static int get_args(struct genl_info *info, struct ubdm_dev_args *a)
 	a->flags = u64_or(info, UBDM_A_FLAGS, 0);
 	a->max_extents = u64_or(info, UBDM_A_MAX_EXTENTS, 0);
 	a->orphan_timeout = u32_or(info, UBDM_A_ORPHAN_TIMEOUT, 0);
+	a->space_timeout = u32_or(info, UBDM_A_SPACE_TIMEOUT, SPACE_TIMEOUT);
 	if ((info->attrs[UBDM_A_INDEX] && (u32)a->index > INDEX_MAX) ||
-	    a->orphan_timeout > ORPHAN_MAX) {
+	    a->orphan_timeout > ORPHAN_MAX || a->space_timeout > ORPHAN_MAX) {
 		NL_SET_ERR_MSG(info->extack, "index or timeout out of range");
 		return -EINVAL;
 	}
@@ -404,6 +428,16 @@ static struct genl_family family __ro_after_init = {
 	.parallel_ops	= true,
 };
 
+static int put_fault(struct sk_buff *msg, const struct ubdm_fault *f, u32 ms)
+{
+	if (nla_put_u64_64bit(msg, UBDM_A_SECTOR, f->want_lba, UBDM_A_PAD) ||
+	    nla_put_u64_64bit(msg, UBDM_A_SECTORS, f->want_len, UBDM_A_PAD) ||
+	    nla_put_u32(msg, UBDM_A_KIND, f->kind) ||
+	    nla_put_u32(msg, UBDM_A_WAITED, ms))
+		return -EMSGSIZE;
+	return 0;
+}
+
 /**
  * ubdm_genl_event - tell those who listen
  * @dev: the device
@@ -414,6 +448,22 @@ static struct genl_family family __ro_after_init = {
  */
 void ubdm_genl_event(struct ubdm_dev *dev, u32 event, int error)
 {
+	ubdm_genl_event_fault(dev, event, error, NULL, 0);
+}
+
+/**
+ * ubdm_genl_event_fault - tell those who listen, of a fault
+ * @dev: the device
+ * @event: enum ubdm_event
+ * @error: -errno that goes with it, or 0
+ * @fault: which, or NULL
+ * @ms: that it has waited
+ *
+ * Context: process.
+ */
+void ubdm_genl_event_fault(struct ubdm_dev *dev, u32 event, int error,
+			   const struct ubdm_fault *fault, u32 ms)
+{
 	struct sk_buff *msg = genlmsg_new(GENLMSG_DEFAULT_SIZE, GFP_NOIO);
 	void *head;
 
@@ -423,7 +473,8 @@ void ubdm_genl_event(struct ubdm_dev *dev, u32 event, int error)
 	if (!head || nla_put_u32(msg, UBDM_A_EVENT, event) ||
 	    nla_put_u32(msg, UBDM_A_INDEX, dev->index) ||
 	    nla_put_u32(msg, UBDM_A_STATE, READ_ONCE(dev->state)) ||
-	    (error && nla_put_s32(msg, UBDM_A_ERROR, error))) {
+	    (error && nla_put_s32(msg, UBDM_A_ERROR, error)) ||
+	    (fault && put_fault(msg, fault, ms))) {
 		nlmsg_free(msg);
 		return;
 	}

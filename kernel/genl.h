@@ -7,6 +7,8 @@
 
 #include "dev.h"
 
+void ubdm_genl_event_fault(struct ubdm_dev *dev, u32 event, int error,
+			   const struct ubdm_fault *fault, u32 ms);
 void ubdm_genl_event(struct ubdm_dev *dev, u32 event, int error);
 int ubdm_genl_init(void);
 void ubdm_genl_exit(void);

@@ -27,6 +27,9 @@ static bool finish(struct ubdm_io *io, struct bio *bio)
 	bdev_end_io_acct(bio->bi_bdev, bio_op(bio), io->sectors, io->start);
 	if (write)
 		ubdm_backing_wrote(io->backing);
+	if (unlikely(bio->bi_status))
+		ubdm_dev_backing_failed(dev, bio, U64_MAX, io->backing,
+					blk_status_to_errno(bio->bi_status));
 	ubdm_io_leave(dev, io->srcu_idx);
 	mempool_free(io, &dev->io_pool);
 

@@ -35,15 +35,30 @@ static void finish(struct ubdm_io *io)
 	struct bio *bio = io->bio;
 	bool write = op_is_write(bio_op(bio));
 	blk_status_t status = BLK_STS_OK;
+	bool starved = false;
 	u64 tid = io->tid;
 
-	if (unlikely(io->ret < 0))
+	if (unlikely(io->ret < 0)) {
+		/* Rule 29.  A piece of a PLACE is its PLACE's to repeat. */
+		if ((io->ret == -ENOSPC || io->ret == -EDQUOT) && write &&
+		    bio->bi_pool != &dev->place_set)
+			starved = true;
+		else if (io->ret != -ENOSPC && io->ret != -EDQUOT)
+			ubdm_dev_backing_failed(dev, bio, io->pos >> SECTOR_SHIFT,
+						io->backing, io->ret);
 		status = errno_to_blk_status(io->ret);
-	bdev_end_io_acct(bio->bi_bdev, bio_op(bio), io->sectors, io->start);
+	}
+	bdev_end_io_acct(bio->bi_bdev, bio_op(bio), starved ? 0 : io->sectors,
+			 io->start);
 	if (write)
 		ubdm_backing_wrote(io->backing);
+	/* Who removes the device waits for us, then looks for what starves. */
+	if (unlikely(starved))
+		ubdm_dev_starve(dev, bio);
 	ubdm_io_leave(dev, io->srcu_idx);
 	mempool_free(io, &dev->io_pool);
+	if (unlikely(starved))
+		return;
 
 	if (unlikely(status)) {
 		ubdm_count(dev, UBDM_S_ERRORS);

@@ -190,7 +190,10 @@ static void end_fault(struct ubdm_dev *dev, const struct ubdm_resolve *r,
 
 static int resolve_ok(const struct ubdm_resolve *r)
 {
-	if (r->flags & ~(UBDM_RESOLVE_F_INLINE | UBDM_RESOLVE_F_FAIL_DEV) || r->pad)
+	if (r->flags & ~(UBDM_RESOLVE_F_INLINE | UBDM_RESOLVE_F_FAIL_DEV |
+			 UBDM_RESOLVE_F_SPACE) || r->pad)
+		return -EINVAL;
+	if ((r->flags & UBDM_RESOLVE_F_SPACE) && r->action != UBDM_RESOLVE_HOLD)
 		return -EINVAL;
 	if ((r->flags & UBDM_RESOLVE_F_INLINE) && r->nr_ext != 1)
 		return -EINVAL;
@@ -252,6 +255,7 @@ int ubdm_resolve(struct ubdm_dev *dev, struct ubdm_chan *chan,
 		 unsigned int issue_flags)
 {
 	struct ubdm_extent one = r->ext, *ext = NULL;
+	struct bio_list reads;
 	struct ubdm_faultp *f;
 	int ret, drain = 0;
 
@@ -292,12 +296,17 @@ int ubdm_resolve(struct ubdm_dev *dev, struct ubdm_chan *chan,
 		end_fault(dev, r, f);
 		return drain;
 	}
-	if (f)
+	bio_list_init(&reads);
+	if (f) {
+		if (r->flags & UBDM_RESOLVE_F_SPACE)
+			ubdm_ftab_want_space(&dev->ftab, f, jiffies, &reads);
 		ubdm_ftab_hold(&dev->ftab, f, jiffies + msecs_to_jiffies(r->done));
-	else if (!r->nr_ext)
+	} else if (!r->nr_ext) {
 		ret = -ENOENT;
+	}
 	/* else a forced delete took it, but the extents are in: that is success */
 	spin_unlock_irq(&dev->ftab.lock);
+	ubdm_redrive(dev, &reads);
 	ubdm_dev_watch(dev, msecs_to_jiffies(r->done) + 1);
 	return ret ?: drain;
 }

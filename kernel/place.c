@@ -72,6 +72,8 @@ static void ended(struct place *p)
 		} else {
 			ubdm_bio_done(dev, bio, BLK_STS_OK);
 		}
+	} else if (ret == -ENOSPC || ret == -EDQUOT) {
+		ubdm_dev_starve(dev, bio);
 	} else if (ret == -ENOMEM) {
 		/* Written but not recorded: nobody saw it, do it again. */
 		bio_list_add_head(&bios, bio);

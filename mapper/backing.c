@@ -7,10 +7,12 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "mapper.h"
+#include "stack.h"
 
 /*
  * A page of the file must not be written through the page cache by one side
@@ -121,6 +123,33 @@ err_close:
 	while (*nr)
 		close(fds[--*nr]);
 	return ret;
+}
+
+/**
+ * ubdm_backing_check_all - does the device lie on itself?
+ * @fds: its files
+ * @nr: how many
+ * @index: the device
+ * @err: which
+ *
+ * Return: 0 or -ELOOP.
+ */
+int ubdm_backing_check_all(const int *fds, unsigned int nr, uint32_t index,
+			   struct ubdm_err *err)
+{
+	char disk[32];
+
+	snprintf(disk, sizeof(disk), "ubdmap%u", index);
+	for (unsigned int i = 0; i < nr; i++) {
+		if (!ubdm_stack_lies_on("/sys", fds[i], disk))
+			continue;
+		ubdm_err_set(
+			err,
+			"/dev/%s: backing %u has come to lie on the device itself; undo that first",
+			disk, i);
+		return -ELOOP;
+	}
+	return 0;
 }
 
 /**

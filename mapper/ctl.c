@@ -225,6 +225,8 @@ static int take_device(void *arg, struct nlattr **attr)
 		.owner_uid = u32_of(attr[UBDM_A_OWNER_UID]),
 		.openers = u32_of(attr[UBDM_A_OPENERS]),
 		.error = (int32_t)u32_of(attr[UBDM_A_ERROR]),
+		.trouble = u32_of(attr[UBDM_A_TROUBLE]),
+		.space_timeout = u32_of(attr[UBDM_A_SPACE_TIMEOUT]),
 	};
 	if (attr[UBDM_A_IDENT])
 		nla_strlcpy(dev->ident, attr[UBDM_A_IDENT], sizeof(dev->ident));
@@ -269,6 +271,8 @@ int ubdm_ctl_create(struct ubdm_ctl *ctl, const struct ubdm_create *c,
 	NLA_PUT_U64(msg, UBDM_A_FLAGS, c->flags);
 	if (c->orphan_timeout >= 0)
 		NLA_PUT_U32(msg, UBDM_A_ORPHAN_TIMEOUT, c->orphan_timeout);
+	if (c->space_timeout >= 0)
+		NLA_PUT_U32(msg, UBDM_A_SPACE_TIMEOUT, c->space_timeout);
 	if (c->ident)
 		NLA_PUT_STRING(msg, UBDM_A_IDENT, c->ident);
 	if (c->format)
@@ -429,6 +433,10 @@ static int on_event(struct nl_msg *msg, void *arg)
 		.event = u32_of(attr[UBDM_A_EVENT]),
 		.index = u32_of(attr[UBDM_A_INDEX]),
 		.error = (int32_t)u32_of(attr[UBDM_A_ERROR]),
+		.kind = u32_of(attr[UBDM_A_KIND]),
+		.waited_ms = u32_of(attr[UBDM_A_WAITED]),
+		.sector = u64_of(attr[UBDM_A_SECTOR]),
+		.sectors = u64_of(attr[UBDM_A_SECTORS]),
 	};
 	e->got = true;
 	return NL_OK;

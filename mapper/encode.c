@@ -155,6 +155,13 @@ void ubdm_encode_stop(struct ubdm_msg *m, bool done, int error)
 	b->error = done ? error : 0;
 }
 
+void ubdm_encode_detach(struct ubdm_msg *m)
+{
+	struct ubdm_stop *b = body_of(m, ubdm_stop, UBDM_CMD_STOP);
+
+	b->flags = UBDM_STOP_F_DETACH;
+}
+
 void ubdm_encode_fetch(struct ubdm_msg *m, struct ubdm_fault *buf,
 		       unsigned int nr)
 {
@@ -212,6 +219,8 @@ int ubdm_encode_resolve(struct ubdm_msg *m, uint64_t cookie,
 	b->nr_ext = reply->nr_ext;
 	if (reply->fail_dev)
 		b->flags |= UBDM_RESOLVE_F_FAIL_DEV;
+	if (reply->space && reply->action == SP_HOLD)
+		b->flags |= UBDM_RESOLVE_F_SPACE;
 	if (reply->nr_ext > UBDM_MAX_EXTENTS || encode_action(b, reply))
 		return -EINVAL;
 	if (!reply->nr_ext)

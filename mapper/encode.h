@@ -49,6 +49,7 @@ int ubdm_decode_fault(struct sp_req *req, const struct ubdm_fault *fault);
 
 void ubdm_encode_start(struct ubdm_msg *m, unsigned int granule_shift);
 void ubdm_encode_stop(struct ubdm_msg *m, bool done, int error);
+void ubdm_encode_detach(struct ubdm_msg *m);
 void ubdm_encode_fetch(struct ubdm_msg *m, struct ubdm_fault *buf,
 		       unsigned int nr);
 

@@ -22,6 +22,7 @@
 #include "mapper.h"
 
 #define NOMEM_HOLD_MS 20
+#define LEAVING_HOLD_MS 20
 
 static struct ubdm_mapper *mapper_of(void *ctx)
 {
@@ -65,6 +66,7 @@ static bool is_end(int res)
 /* --- jobs --------------------------------------------------------------- */
 
 static void fetch_go(struct fetch *f);
+static void try_job(struct job *job);
 
 static struct job *job_get(struct ubdm_mapper *m)
 {
@@ -75,6 +77,8 @@ static struct job *job_get(struct ubdm_mapper *m)
 	m->free_jobs = (struct job *)job->pub.next;
 	job->cookie = 0;
 	job->token = 0;
+	job->space = false;
+	job->walk = NULL;
 	job->table = NULL;
 	get_busy(m);
 	return job;
@@ -117,6 +121,20 @@ static void answer_again(struct job *job, int res)
 	ubdm_ring_queue(&job->m->ring, &job->cmd);
 }
 
+static struct walk just_map;
+
+/*
+ * A write is held for want of space, and reads of the same cluster would wait
+ * behind it: have what they want mapped.
+ */
+static void map_for_readers(struct job *job)
+{
+	job->space = false;
+	job->walk = &just_map;
+	job->req.kind = SP_READ;
+	try_job(job);
+}
+
 static void answer_done(struct ubdm_cmd *cmd, int res)
 {
 	struct job *job = job_of(cmd);
@@ -132,8 +150,10 @@ static void answer_done(struct ubdm_cmd *cmd, int res)
 
 	if (is_end(res))
 		ubdm_loop_gone(m, res);
-	if (res >= 0 || res == -ENOENT || res == -ECANCELED || is_end(res) ||
-	    !job->cookie)
+	if (res >= 0 && job->space && job->req.kind == SP_WRITE)
+		map_for_readers(job);
+	else if (res >= 0 || res == -ENOENT || res == -ECANCELED ||
+		 is_end(res) || !job->cookie)
 		job_put(job);
 	else
 		answer_again(job, res);
@@ -153,6 +173,72 @@ static void note_tids(struct ubdm_mapper *m, const struct sp_extent *ext,
 		;
 }
 
+static void on_map(void *ctx, const struct sp_extent *ext, unsigned int nr);
+static void give_up(struct ubdm_mapper *m);
+
+/* Is [walk->next, ...) continued by these extents, and how far? */
+static void walk_on(struct ubdm_mapper *m, struct walk *walk,
+		    const struct sp_reply *reply)
+{
+	if (reply->action != SP_REDRIVE) {
+		walk->error = reply->action == SP_ERROR ? reply->error : -EAGAIN;
+		return;
+	}
+	for (unsigned int i = 0; i < reply->nr_ext; i++) {
+		const struct sp_extent *e = &reply->ext[i];
+
+		if (e->lba > walk->next || e->lba + e->len <= walk->next)
+			continue;
+		if ((walk->home && (e->type != SP_LINEAR || e->store)) ||
+		    (e->type == SP_LINEAR &&
+		     sp_store(m->img, e->store)->flags & SP_STORE_CACHE) ||
+		    (e->perm & walk->perm) != walk->perm) {
+			walk->whole = false;
+			return;
+		}
+		walk->next = e->lba + e->len;
+	}
+}
+
+/* Nobody waits for it but us. */
+static void on_walk(struct ubdm_mapper *m, struct job *job,
+		    const struct sp_reply *reply)
+{
+	if (reply->action == SP_REDRIVE)
+		on_map(m, reply->ext, reply->nr_ext);
+	if (job->walk != &just_map) {
+		walk_on(m, job->walk, reply);
+		if (reply->token)
+			give_up(m);	/* a change that nobody will install */
+		return;
+	}
+	job->cmd.done = second_answer_done;
+	ubdm_ring_queue_local(&m->ring, &job->cmd, 0);
+}
+
+/**
+ * ubdm_loop_ask - a request of our own, answered to nobody
+ * @m: the mapper
+ * @req: READ: what is answered is mapped.  WRITE: makes the image ready for
+ *	writing, where the sectors are allocated already.  FLUSH: commits
+ * @walk: notes what was answered
+ *
+ * Context: may block; not the ring thread.
+ * Return: 0, or @walk->error.
+ */
+int ubdm_loop_ask(struct ubdm_mapper *m, const struct sp_req *req,
+		  struct walk *walk)
+{
+	struct job job = { .m = m, .req = *req, .walk = walk };
+
+	walk->error = 0;
+	job.req.priv = &job;
+	sp_handle(m->img, &job.req, false);
+	if (req->kind == SP_FLUSH && walk->error == -EAGAIN)
+		walk->error = 0;
+	return walk->error;
+}
+
 /* sp_ops.reply: any thread, the image's lock held. */
 static void on_reply(void *ctx, const struct sp_req *req,
 		     const struct sp_reply *reply)
@@ -161,7 +247,12 @@ static void on_reply(void *ctx, const struct sp_req *req,
 	struct job *job = req->priv;
 	int ret = 0;
 
+	if (job->walk) {
+		on_walk(m, job, reply);
+		return;
+	}
 	job->token = reply->token;
+	job->space = reply->space && reply->action == SP_HOLD;
 	job->cmd.done = answer_done;
 	note_tids(m, reply->ext, reply->nr_ext);
 	if (!job->cookie) {
@@ -195,6 +286,14 @@ void ubdm_job_run(struct ubdm_job *pub)
 static void refuse(struct job *job, int error)
 {
 	ubdm_encode_resolve_error(&job->cmd.msg, job->cookie, error);
+	job->cmd.done = second_answer_done;
+	ubdm_ring_queue(&job->m->ring, &job->cmd);
+}
+
+/* We are about to go; whoever comes after us, if anybody, will answer. */
+static void put_off(struct job *job)
+{
+	ubdm_encode_resolve_hold(&job->cmd.msg, job->cookie, LEAVING_HOLD_MS);
 	job->cmd.done = second_answer_done;
 	ubdm_ring_queue(&job->m->ring, &job->cmd);
 }
@@ -253,6 +352,8 @@ static bool take_fault(struct ubdm_mapper *m, const struct ubdm_fault *fault)
 	job->cookie = fault->cookie;
 	if (m->shut_down)
 		refuse(job, -EIO);
+	else if (atomic_load(&m->leaving))
+		put_off(job);
 	else if (ubdm_decode_fault(&job->req, fault))
 		refuse(job, -EOPNOTSUPP);
 	else

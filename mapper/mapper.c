@@ -273,7 +273,10 @@ static int adopt(struct ubdm_mapper *m, const struct ubdm_device *dev,
 			     strerror(-ret));
 		return ret;
 	}
-	ret = open_image(m, &image, fds, nr, err);
+	/* When it was made nothing could lie on it; now something may. */
+	ret = ubdm_backing_check_all(fds, nr, dev->index, err);
+	if (!ret)
+		ret = open_image(m, &image, fds, nr, err);
 	/* The slowpath has its own by now. */
 	while (nr)
 		close(fds[--nr]);
@@ -355,6 +358,116 @@ int ubdm_mapper_finish(struct ubdm_mapper *m, struct ubdm_err *err)
 	if (!ret)
 		ubdm_backing_unlock_all(m);
 	return ret;
+}
+
+int ubdm_mapper_leave(struct ubdm_mapper *m)
+{
+	struct sp_req req = { .kind = SP_FLUSH };
+	struct ubdm_msg msg;
+	struct walk walk;
+
+	/* Less for the next one to link; it can do without. */
+	req.tid = atomic_load(&m->max_tid);
+	ubdm_loop_ask(m, &req, &walk);
+	ubdm_encode_stop(&msg, false, 0);
+	return ubdm_sync_run(m, &msg);
+}
+
+/* Has all of the image mapped, with @perm at least. */
+static int map_all(struct ubdm_mapper *m, unsigned int perm, uint64_t *hole)
+{
+	struct walk walk = {
+		.whole = true,
+		.perm = perm,
+		.home = !sp_info(m->img)->read_only,
+	};
+	uint64_t size = sp_info(m->img)->size;
+
+	while (walk.whole && walk.next < size) {
+		uint64_t at = walk.next, len = 4096 >> SP_SECTOR_SHIFT;
+		struct sp_req req = { .kind = SP_READ, .lba = at };
+		int ret;
+
+		req.len = len < size - at ? len : size - at;
+		req.want_lba = req.lba;
+		req.want_len = req.len;
+		ret = ubdm_loop_ask(m, &req, &walk);
+		if (ret)
+			return ret;
+		if (walk.next == at)
+			return -EAGAIN; /* it is being changed */
+	}
+	*hole = walk.next;
+	return walk.whole ? 0 : -ENODATA;
+}
+
+/* Until somebody changes something again, nothing is left to be linked. */
+static int commit_all(struct ubdm_mapper *m)
+{
+	struct sp_req req = { .kind = SP_FLUSH };
+	struct walk walk;
+
+	req.tid = atomic_load(&m->max_tid);
+	return ubdm_loop_ask(m, &req, &walk);
+}
+
+static int map_for_good(struct ubdm_mapper *m, struct ubdm_err *err)
+{
+	struct sp_req write = { .kind = SP_WRITE };
+	struct walk walk = { .whole = true };
+	uint64_t hole = 0;
+	int ret;
+
+	ret = commit_all(m);
+	if (!ret)
+		ret = map_all(m, SP_PERM_R, &hole);
+	if (!ret && !sp_info(m->img)->read_only) {
+		/* All is allocated, so this asks for permission only. */
+		write.len = sp_info(m->img)->block_size >> SP_SECTOR_SHIFT;
+		write.want_len = write.len;
+		ret = ubdm_loop_ask(m, &write, &walk);
+		if (!ret)
+			ret = map_all(m, SP_PERM_R | SP_PERM_W, &hole);
+	}
+	if (ret == -ENODATA)
+		ubdm_err_set(
+			err,
+			"needs its mapper: from byte %llu on the image has something to allocate or to decompress",
+			(unsigned long long)hole << SP_SECTOR_SHIFT);
+	else if (ret)
+		ubdm_err_set(err, "the image is being changed (%s); try again",
+			     strerror(-ret));
+	return ret == -EAGAIN ? -EBUSY : ret;
+}
+
+/* Jobs end; FLUSHes and discards that come now are put off. */
+static int settle_down(struct ubdm_mapper *m)
+{
+	atomic_store(&m->leaving, true);
+	return ubdm_sync_idle(m);
+}
+
+int ubdm_mapper_detach(struct ubdm_mapper *m, struct ubdm_err *err)
+{
+	struct ubdm_msg msg;
+	int ret;
+
+	ret = map_for_good(m, err);
+	if (ret)
+		return ret;
+	ret = settle_down(m);
+	if (!ret)
+		ret = finish_image(m, err);
+	if (ret)
+		return ret == -ENODATA ? -EIO : ret;
+	ubdm_sync_idle(m);
+	ubdm_encode_detach(&msg);
+	ret = ubdm_sync_run(m, &msg);
+	if (ret >= 0)
+		return 0;
+	ubdm_err_set(err, "the image is being changed (%s); try again",
+		     strerror(-ret));
+	return ret == -ENODATA ? -EBUSY : ret;
 }
 
 void ubdm_mapper_abort(struct ubdm_mapper *m)

@@ -39,6 +39,8 @@
  * @req: as the slowpath sees it
  * @cookie: 0 if nobody waits for the answer
  * @token: the slowpath's, for sp_acked()
+ * @space: the answer was HOLD for want of space
+ * @walk: nobody waits: what is answered is mapped, and noted there
  * @table: extents that the RESOLVE points to, or NULL
  */
 struct job {
@@ -48,7 +50,25 @@ struct job {
 	struct sp_req req;
 	uint64_t cookie;
 	uint64_t token;
+	bool space;
+	struct walk *walk;
 	struct ubdm_extent *table;
+};
+
+/**
+ * struct walk - a look at the whole image, a reply at a time
+ * @next: sector behind what is known without a gap
+ * @whole: everything so far is in a file, for all that may be done to it
+ * @perm: what that is: SP_PERM_*
+ * @home: "in a file" means in the image itself
+ * @error: a request failed or was put off
+ */
+struct walk {
+	uint64_t next;
+	bool whole;
+	unsigned int perm;
+	bool home;
+	int error;
 };
 
 /**
@@ -108,6 +128,7 @@ struct ubdm_mapper {
 	struct note *free_notes; /* under lock */
 	struct tables tables; /* own lock */
 	_Atomic uint64_t max_tid; /* sent */
+	atomic_bool leaving; /* new faults are put off */
 	atomic_int broken; /* a callback could not queue what it must */
 };
 
@@ -115,6 +136,8 @@ struct ubdm_mapper {
 extern const struct sp_ops ubdm_sp_ops;
 void ubdm_loop_init(struct ubdm_mapper *m);
 void ubdm_loop_arm(struct ubdm_mapper *m);
+int ubdm_loop_ask(struct ubdm_mapper *m, const struct sp_req *req,
+		  struct walk *walk);
 void ubdm_loop_gone(struct ubdm_mapper *m, int error);
 
 /* sync.c: commands that are waited for */
@@ -123,6 +146,8 @@ int ubdm_sync_idle(struct ubdm_mapper *m);
 
 /* backing.c: stores of the image as backings of the device */
 int ubdm_backing_add_all(struct ubdm_mapper *m, struct ubdm_err *err);
+int ubdm_backing_check_all(const int *fds, unsigned int nr, uint32_t index,
+			   struct ubdm_err *err);
 int ubdm_backing_get_all(struct ubdm_mapper *m, int *fds, unsigned int *nr);
 void ubdm_backing_unlock_all(struct ubdm_mapper *m);
 

@@ -102,7 +102,8 @@ void reply_error(struct sp_image *img, const struct sp_req *req, int error)
 	struct sp_reply r = { .action = SP_ERROR, .error = error };
 
 	if (is_full(error)) {
-		r = (struct sp_reply){ .action = SP_HOLD, .done = HOLD_SPACE_MS };
+		r = (struct sp_reply){ .action = SP_HOLD, .done = HOLD_SPACE_MS,
+				       .space = true };
 	} else if (error == -ENOMEM) {
 		r = (struct sp_reply){ .action = SP_HOLD, .done = HOLD_MEMORY_MS };
 	} else if (error == -ETIME) {

@@ -104,6 +104,7 @@ struct sp_req {
  *	@error.  PLACE: its data is to be written to @ext, which is installed if
  *	that succeeds.  HOLD: ask again after @done milliseconds.
  * @error: -errno
+ * @space: HOLD: for want of space
  * @fail_dev: a sync failed: no write or flush may succeed from now on
  * @done: see @action
  * @nr_ext: how many
@@ -115,6 +116,7 @@ struct sp_reply {
 	enum sp_action action;
 	int error;
 	bool fail_dev;
+	bool space;
 	uint64_t done;
 	unsigned int nr_ext;
 	const struct sp_extent *ext;

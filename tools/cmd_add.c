@@ -36,7 +36,8 @@ const struct command cmd_add = {
 	.args = "[OPTION]... IMAGE",
 	.summary = "make a block device of IMAGE and print its name",
 	.help = "Serves IMAGE as a block device and prints its name, /dev/ubdmapN, as soon as it\n"
-		"can be used. A mapper stays in the background until the device is deleted.\n"
+		"can be used. A mapper stays in the background until the device is deleted; if it\n"
+		"dies another one is started.\n"
 		"\n"
 		"  -r, --read-only         write nothing\n"
 		"  -f, --format FORMAT     raw or qcow2; by default as the name says: .qcow2,\n"
@@ -45,6 +46,11 @@ const struct command cmd_add = {
 		"                          by default the smallest that is possible\n"
 		"  -P, --partscan          look for partitions, /dev/ubdmapNp1 and so on\n"
 		"      --cache-size SIZE   bound of the memory for decompressed data (64M)\n"
+		"      --space-timeout S   seconds that writes wait when the disk below is full,\n"
+		"                          before they fail (60; 0: without end)\n"
+		"      --orphan-timeout S  seconds that requests wait when the mapper is gone and\n"
+		"                          no new one comes (120; 0: without end)\n"
+		"      --detach            leave the device to the driver alone; see ubdmap detach\n"
 		"  -h, --help              this\n",
 	.run = run_add,
 };
@@ -76,8 +82,8 @@ const struct command cmd_attach = {
 	.name = "attach",
 	.args = "DEV",
 	.summary = "start a mapper for a device that lost its own",
-	.help = "Starts a new mapper for an orphaned device. It links into the image what the\n"
-		"old one had not written there yet, and takes the waiting requests.\n"
+	.help = "Starts a new mapper for an orphaned or detached device. It links into the image\n"
+		"what the old one had not written there yet, and takes the waiting requests.\n"
 		"\n"
 		"  -h, --help              this\n",
 	.run = run_attach,

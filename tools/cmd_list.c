@@ -164,6 +164,8 @@ const struct command cmd_list = {
 		"\n"
 		"States: new (not started yet), live, orphaned (its mapper is gone: what is\n"
 		"mapped is served on, all else waits; see ubdmap attach), failed (writing to the\n"
-		"image failed: reads only), dying (being deleted).\n",
+		"image failed: reads only), dying (being deleted), detached (no mapper, and none\n"
+		"needed), stalled (the mapper does not answer a request), space (writes wait for\n"
+		"space below).\n",
 	.run = run_list,
 };

@@ -36,6 +36,8 @@ static const struct {
 	{ UBDM_S_INLINE, false, "inline", "hits issued inline" },
 	{ UBDM_S_WORKER, false, "worker", "hits issued by a worker" },
 	{ UBDM_S_ERRORS, false, "errors", "requests failed" },
+	{ UBDM_S_WAITING_MS, false, "waiting_ms", "ms the oldest miss waits" },
+	{ UBDM_S_LONGEST_MS, false, "longest_ms", "ms a miss waited at most" },
 	{ UBDM_S_MAX_TID, false, "max_tid", "last change" },
 	{ UBDM_S_COMMITTED_TID, false, "committed_tid",
 	  "last change committed" },

@@ -301,7 +301,15 @@ const char *device_state(const struct ubdm_device *dev)
 		[UBDM_STATE_ORPHANED] = "orphaned",
 		[UBDM_STATE_FAILED] = "failed",
 		[UBDM_STATE_DYING] = "dying",
+		[UBDM_STATE_DETACHED] = "detached",
 	};
+
+	if (dev->state == UBDM_STATE_LIVE || dev->state == UBDM_STATE_DETACHED) {
+		if (dev->trouble & UBDM_TROUBLE_STALLED)
+			return "stalled";
+		if (dev->trouble & UBDM_TROUBLE_SPACE)
+			return "space";
+	}
 
 	if (dev->state >= sizeof(names) / sizeof(names[0]))
 		return "?";

@@ -221,9 +221,8 @@ void keep_tell_ready(struct mapper_process *p)
 {
 	if (p->keeper_fd < 0)
 		return;
-	if (write(p->keeper_fd, &p->index, sizeof(p->index)) < 0) {
-		/* It is gone; we serve all the same. */
-	}
+	/* If it is gone, we serve all the same. */
+	(void)!write(p->keeper_fd, &p->index, sizeof(p->index));
 	close(p->keeper_fd);
 	p->keeper_fd = -1;
 }

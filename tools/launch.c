@@ -7,6 +7,7 @@
  *
  *	warn TEXT
  *	fail STATUS TEXT
+ *	stay STATUS TEXT	it serves, but what was asked for besides failed
  *	ready INDEX
  *
  * The last one is acknowledged with a byte once the user has the device's name.
@@ -51,7 +52,7 @@ become_mapper(int fd, int argc, char **argv)
 }
 
 /* Returns an exit status, or -1: nothing final yet. */
-static int take_line(char *line, uint32_t *index)
+static int take_line(char *line, uint32_t *index, bool *stays)
 {
 	int status, at = 0;
 
@@ -62,20 +63,24 @@ static int take_line(char *line, uint32_t *index)
 	}
 	if (sscanf(line, "ready %u", index) == 1)
 		return EXIT_OK;
+	if (sscanf(line, "stay %d %n", &status, &at) == 1 && at) {
+		*stays = true;
+		return fail(status ? status : EXIT_FAIL, "%s", line + at);
+	}
 	if (sscanf(line, "fail %d %n", &status, &at) == 1 && at)
 		return fail(status ? status : EXIT_FAIL, "%s", line + at);
 	return -1;
 }
 
 /* Takes what the mapper says, until its end. */
-static int listen_to(FILE *f, uint32_t *index)
+static int listen_to(FILE *f, uint32_t *index, bool *stays)
 {
 	char *line = NULL;
 	size_t size = 0;
 	int status = -1;
 
 	while (status < 0 && getline(&line, &size, f) >= 0)
-		status = take_line(line, index);
+		status = take_line(line, index, stays);
 	free(line);
 	return status;
 }
@@ -120,6 +125,7 @@ static int say_died(int how)
 int launch_mapper(int argc, char **argv, uint32_t *index, bool print)
 {
 	int fd[2], status, how = 0;
+	bool stays = false;
 	pid_t pid;
 	FILE *f;
 
@@ -136,13 +142,15 @@ int launch_mapper(int argc, char **argv, uint32_t *index, bool print)
 	f = fdopen(fd[0], "r");
 	if (!f)
 		return fail(EXIT_FAIL, "out of memory");
-	status = listen_to(f, index);
+	status = listen_to(f, index, &stays);
 	if (status == EXIT_OK) {
 		status = acknowledge(fd[0], *index, print);
 		fclose(f);
 		return status;
 	}
 	fclose(f);
+	if (stays)
+		return status;
 
 	/* It failed and is about to end; nothing is left once it has. */
 	while (waitpid(pid, &how, 0) < 0 && errno == EINTR)

@@ -14,6 +14,7 @@
  * The end comes in one of three ways: SHUTDOWN from the driver (the device is
  * being deleted: back finishes the image, main leaves); the channel becomes
  * useless (another mapper took over: leave at once, touch nothing); a signal.
+ * SIGUSR1 makes room for another mapper.
  * SIGTERM only asks the driver to delete the device, and if that is in use we
  * stay.  SIGKILL is safe at any time: the driver keeps what a new mapper needs.
  */
@@ -39,12 +40,12 @@
 
 /* --- callbacks, see libubdmap.h ----------------------------------------- */
 
-static void wake_back(struct mapper_process *p, bool finish)
+static void wake_back(struct mapper_process *p, enum mapper_end end)
 {
 	pthread_mutex_lock(&p->lock);
 	p->work = true;
-	if (finish)
-		p->finish = true;
+	if (end && p->end != END_FINISH)
+		p->end = end;
 	pthread_cond_signal(&p->wake);
 	pthread_mutex_unlock(&p->lock);
 }
@@ -58,12 +59,12 @@ static void on_defer(void *ctx, struct ubdm_job *job)
 
 static void on_work(void *ctx)
 {
-	wake_back(ctx, false);
+	wake_back(ctx, END_NONE);
 }
 
 static void on_shutdown(void *ctx)
 {
-	wake_back(ctx, true);
+	wake_back(ctx, END_FINISH);
 }
 
 static void on_gone(void *ctx, int error)
@@ -93,16 +94,16 @@ static void deadline(struct timespec *t, int ms)
 	}
 }
 
-/* Waits @ms, or until woken.  Returns whether it is time to finish. */
-static bool doze(struct mapper_process *p, int ms)
+/* Waits @ms, or until woken.  Returns whether it is time to end, and how. */
+static enum mapper_end doze(struct mapper_process *p, int ms)
 {
 	struct timespec until;
+	enum mapper_end end;
 	int ret = 0;
-	bool finish;
 
 	deadline(&until, ms < 0 ? 0 : ms);
 	pthread_mutex_lock(&p->lock);
-	while (!p->work && !ret) {
+	while (!p->work && !p->end && !ret) {
 		if (ms < 0)
 			pthread_cond_wait(&p->wake, &p->lock);
 		else
@@ -110,22 +111,57 @@ static bool doze(struct mapper_process *p, int ms)
 						     &until);
 	}
 	p->work = false;
-	finish = p->finish;
+	end = p->end;
+	p->end = END_NONE;
 	pthread_mutex_unlock(&p->lock);
-	return finish;
+	return end;
+}
+
+static int come_to(struct mapper_process *p, enum mapper_end end)
+{
+	switch (end) {
+	case END_LEAVE:
+		return ubdm_mapper_leave(p->m);
+	case END_DETACH:
+		return ubdm_mapper_detach(p->m, &p->err);
+	default:
+		return ubdm_mapper_finish(p->m, &p->err);
+	}
 }
 
 static void *back(void *arg)
 {
 	struct mapper_process *p = arg;
+	enum mapper_end end;
 	uint64_t one = 1;
+	int ret;
 
-	while (!doze(p, ubdm_mapper_work(p->m)))
+	for (;;) {
+		end = doze(p, ubdm_mapper_work(p->m));
+		if (!end)
+			continue;
+		ret = come_to(p, end);
+		p->result = ret;
+		if (write(p->done, &one, sizeof(one)) < 0)
+			abort();
+		/* It was no more than a question. */
+		if (end != END_DETACH || ret != -ENODATA)
+			return NULL;
+	}
+}
+
+int mapper_detach(struct mapper_process *p)
+{
+	uint64_t n;
+
+	wake_back(p, END_DETACH);
+	/* The channel ends with it, so that we are "gone" is no news. */
+	while (!mapper_turn(p, -1))
 		;
-	p->result = ubdm_mapper_finish(p->m, &p->err);
-	if (write(p->done, &one, sizeof(one)) < 0)
-		abort();
-	return NULL;
+	if (read(p->done, &n, sizeof(n)) < 0)
+		return -errno;
+	p->detached = !p->result;
+	return p->result;
 }
 
 int mapper_start_back(struct mapper_process *p)
@@ -158,6 +194,11 @@ static void take_signal(struct mapper_process *p)
 
 	if (read(p->signals, &si, sizeof(si)) != sizeof(si))
 		return;
+	if (si.ssi_signo == SIGUSR1) {
+		p->leaving = true;
+		wake_back(p, END_LEAVE);
+		return;
+	}
 	ret = ask_to_delete(p);
 	if (ret == -EBUSY)
 		tell_log(p, LOG_NOTICE, "the device is in use: serving on");
@@ -238,6 +279,7 @@ static int set_up_process(struct mapper_process *p)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGUSR1);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 
 	pthread_mutex_init(&p->lock, NULL);
@@ -294,6 +336,8 @@ static int begin(struct mapper_process *p)
 
 static int end(struct mapper_process *p, int gone)
 {
+	if (p->leaving)
+		_exit(EXIT_HANDED_OVER);
 	if (gone) {
 		/* Threads may be anywhere; what they hold is the kernel's. */
 		if (gone != -ESTALE)
@@ -309,6 +353,18 @@ static int end(struct mapper_process *p, int gone)
 	ubdm_mapper_close(p->m);
 	close(p->channel);
 	return p->result ? EXIT_FAIL : EXIT_OK;
+}
+
+/* Whoever wanted the device has its name, or it goes. */
+static int end_detached(struct mapper_process *p)
+{
+	char c;
+
+	tell_ready(p);
+	if (p->opt.ready_fd >= 0 && !p->opt.attach &&
+	    read(p->opt.ready_fd, &c, 1) != 1)
+		ask_to_delete(p);
+	return EXIT_OK;
 }
 
 /* The path as the user meant it, once we have left his folder. */
@@ -360,6 +416,8 @@ static int run_mapper(int argc, char **argv)
 	ret = begin(&p);
 	if (ret)
 		_exit(ret); /* workers may be inside */
+	if (p.detached)
+		_exit(end_detached(&p));
 
 	keep_tell_ready(&p);
 	tell_ready(&p);
@@ -377,6 +435,7 @@ const struct command cmd_mapper = {
 		"\n"
 		"      --attach DEV        take over a device that lost its mapper\n"
 		"      --foreground        stay, print the device's name, messages to stderr\n"
-		"      --ready-fd FD       tell there when the device can be used\n",
+		"      --ready-fd FD       tell there when the device can be used\n"
+		"      --take-over         with --attach: its mapper, if there is one, makes room\n",
 	.run = run_mapper,
 };

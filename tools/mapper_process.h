@@ -10,6 +10,14 @@
 #include "options.h"
 #include "workers.h"
 
+/* What the background thread is to end with. */
+enum mapper_end {
+	END_NONE,
+	END_FINISH, /* the device is being deleted */
+	END_LEAVE, /* another mapper wants to take over */
+	END_DETACH, /* the device is to go on without a mapper */
+};
+
 /**
  * struct predecessor - the mapper that a keeper replaces
  * @pid: 0: there was none
@@ -37,11 +45,14 @@ struct mapper_process {
 
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
-	bool work, finish; /* under lock */
+	bool work; /* under lock */
+	enum mapper_end end; /* wanted; under lock */
 
 	bool ready; /* main only, as the next */
 	unsigned int withdraw; /* tries left to delete the device */
 	int gone;
+	bool leaving; /* asked to */
+	bool detached; /* the device needs us no more */
 	int result; /* of finish; main, once done is readable */
 	struct ubdm_err err; /* dito */
 };
@@ -56,6 +67,8 @@ extern const struct ubdm_mapper_ops mapper_ops;
  */
 bool mapper_turn(struct mapper_process *p, int ms);
 int mapper_start_back(struct mapper_process *p);
+/* Returns 0 or -errno, with p->err. */
+int mapper_detach(struct mapper_process *p);
 
 /* mapper_start.c: a device, until it is ready; these return exit statuses */
 int mapper_begin_new(struct mapper_process *p);
@@ -66,6 +79,7 @@ int mapper_begin_next(struct mapper_process *p);
 void tell_log(const struct mapper_process *p, int level, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 void tell_warning(const struct mapper_process *p, const char *text);
+void tell_stays(const struct mapper_process *p, int status, const char *text);
 int tell_failure(const struct mapper_process *p, int status, const char *fmt,
 		 ...) __attribute__((format(printf, 3, 4)));
 void tell_ready(struct mapper_process *p);

@@ -7,15 +7,19 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "keeper.h"
 #include "mapper_process.h"
 
 #define NODE_WAIT_MS 10000
 #define VACANT_WAIT_MS 10000
 #define VACANT_POLL_MS 2
+#define ROOM_WAIT_MS 30000
+#define ROOM_PATIENCE_MS 5000 /* then it is killed */
 
 static int open_channel(struct mapper_process *p)
 {
@@ -97,7 +101,8 @@ static int fill_create(struct mapper_process *p, struct ubdm_create *c,
 		.discard_gran = info->discard_gran,
 		.flags = (info->read_only ? UBDM_DEV_F_RO : 0) |
 			 (p->opt.partscan ? UBDM_DEV_F_PARTSCAN : 0),
-		.orphan_timeout = -1,
+		.orphan_timeout = p->opt.orphan_timeout,
+		.space_timeout = p->opt.space_timeout,
 		.ident = p->opt.image,
 		.format = info->format,
 	};
@@ -147,6 +152,11 @@ static int serve_new(struct mapper_process *p, struct ubdm_ctl *ctl,
 		ret = mapper_start_back(p);
 		snprintf(err.msg, sizeof(err.msg), "no thread: %s",
 			 strerror(-ret));
+	}
+	if (!ret && p->opt.detach) {
+		ret = mapper_detach(p);
+		snprintf(err.msg, sizeof(err.msg), "%.200s: %.300s",
+			 p->opt.image, p->err.msg);
 	}
 	if (!ret)
 		return EXIT_OK;
@@ -228,6 +238,8 @@ static int wait_vacant(struct mapper_process *p, struct ubdm_ctl *ctl)
 		if (ret)
 			return tell_failure(p, exit_status_of(ret), "%s",
 					    why(ctl, ret));
+		if (dev.state == UBDM_STATE_DETACHED)
+			return EXIT_NOT_NEEDED;
 		if (dev.state == UBDM_STATE_ORPHANED && !dev.mapper_pid &&
 		    ms >= p->after.patience_ms)
 			return EXIT_OK;
@@ -239,6 +251,64 @@ static int wait_vacant(struct mapper_process *p, struct ubdm_ctl *ctl)
 		poll(NULL, 0, VACANT_POLL_MS);
 	}
 	return tell_failure(p, EXIT_FAIL, "the old mapper does not let go");
+}
+
+static bool is_served(const struct ubdm_device *dev)
+{
+	return dev->mapper_pid && (dev->state == UBDM_STATE_LIVE ||
+				   dev->state == UBDM_STATE_FAILED);
+}
+
+/*
+ * Have the mapper that serves now make room.  It commits first, which takes a
+ * moment; if it is stopped or hangs it is killed, which is as safe.
+ */
+static int make_room(struct mapper_process *p, struct ubdm_ctl *ctl)
+{
+	struct ubdm_device dev;
+	uint32_t asked = 0;
+
+	for (int ms = 0; ms < ROOM_WAIT_MS; ms += VACANT_POLL_MS) {
+		int ret = ubdm_ctl_get(ctl, p->index, &dev);
+
+		if (ret)
+			return tell_failure(p, exit_status_of(ret), "%s: %s",
+					    p->opt.attach, why(ctl, ret));
+		if (!dev.mapper_pid && dev.state != UBDM_STATE_DYING)
+			return EXIT_OK;
+		if (asked != dev.mapper_pid && is_served(&dev)) {
+			if (kill(dev.mapper_pid, SIGUSR1) && errno != ESRCH)
+				return tell_failure(p, EXIT_PERM,
+						    "%s: its mapper %u: %s",
+						    p->opt.attach,
+						    dev.mapper_pid,
+						    strerror(errno));
+			asked = dev.mapper_pid;
+		} else if (ms == ROOM_PATIENCE_MS && asked) {
+			kill(asked, SIGKILL);
+		}
+		poll(NULL, 0, VACANT_POLL_MS);
+	}
+	return tell_failure(p, EXIT_BUSY,
+			    "%s: its mapper does not make room; see ubdmap list",
+			    p->opt.attach);
+}
+
+/* Serves already; whether it can do without us as well is another question. */
+static int detach_attached(struct mapper_process *p)
+{
+	int ret;
+
+	keep_tell_ready(p);
+	ret = mapper_detach(p);
+	if (!ret)
+		return EXIT_OK;
+	tell_stays(p, exit_status_of(ret), p->err.msg);
+	if (ret != -ENODATA)
+		return EXIT_FAIL;
+	close(p->opt.ready_fd);
+	p->opt.ready_fd = -1;
+	return EXIT_OK;
 }
 
 static int begin_attach(struct mapper_process *p, bool next)
@@ -258,12 +328,16 @@ static int begin_attach(struct mapper_process *p, bool next)
 		return ret;
 	if (next)
 		ret = wait_vacant(p, ctl);
+	else if (p->opt.take_over)
+		ret = make_room(p, ctl);
 	if (!ret)
 		ret = take_over(p, ctl);
 	/* Another one that tries now may fail: have us called again then. */
 	if (next && ret == EXIT_BUSY)
 		ret = wait_vacant(p, ctl) ?: EXIT_FAIL;
 	ubdm_ctl_close(ctl);
+	if (!ret && !next && p->opt.detach)
+		ret = detach_attached(p);
 	return ret;
 }
 

@@ -63,6 +63,16 @@ void tell_warning(const struct mapper_process *p, const char *text)
 		warn("%s", text);
 }
 
+/* We serve, but what was asked for besides has failed. */
+void tell_stays(const struct mapper_process *p, int status, const char *text)
+{
+	if (p->opt.ready_fd >= 0)
+		dprintf(p->opt.ready_fd, "stay %d %s: %s\n", status,
+			p->opt.attach, text);
+	else
+		tell_log(p, LOG_ERR, "%s", text);
+}
+
 int tell_failure(const struct mapper_process *p, int status, const char *fmt,
 		 ...)
 {

@@ -2,17 +2,29 @@
 /*
  * options.c - how to serve; see options.h.
  */
+#include <errno.h>
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "options.h"
 
+#define TIMEOUT_MAX 86400
+/*
+ * For requests that wait for a mapper, with nobody left to start one: at a
+ * shutdown, when everybody was killed, somebody's sync() has to come to an end.
+ */
+#define ORPHAN_TIMEOUT 120
+
 enum {
 	OPT_CACHE = 256,
+	OPT_SPACE,
+	OPT_ORPHAN,
+	OPT_DETACH,
 	OPT_ATTACH,
 	OPT_FOREGROUND,
 	OPT_READY_FD,
+	OPT_TAKE_OVER,
 };
 
 static const struct option longopts[] = {
@@ -21,10 +33,14 @@ static const struct option longopts[] = {
 	{ "sector-size", required_argument, NULL, 'b' },
 	{ "partscan", no_argument, NULL, 'P' },
 	{ "cache-size", required_argument, NULL, OPT_CACHE },
+	{ "space-timeout", required_argument, NULL, OPT_SPACE },
+	{ "orphan-timeout", required_argument, NULL, OPT_ORPHAN },
+	{ "detach", no_argument, NULL, OPT_DETACH },
 	{ "help", no_argument, NULL, 'h' },
 	{ "attach", required_argument, NULL, OPT_ATTACH },
 	{ "foreground", no_argument, NULL, OPT_FOREGROUND },
 	{ "ready-fd", required_argument, NULL, OPT_READY_FD },
+	{ "take-over", no_argument, NULL, OPT_TAKE_OVER },
 	{}
 };
 
@@ -46,6 +62,22 @@ static int take_cache(const struct command *cmd, struct serve_options *o)
 	if (parse_size(optarg, &o->cache_bytes) || !o->cache_bytes)
 		return usage_error(
 			cmd, "--cache-size %s: not a size such as 64M", optarg);
+	return EXIT_OK;
+}
+
+static int take_seconds(const struct command *cmd, const char *name,
+			int *seconds)
+{
+	char *end;
+	long v;
+
+	errno = 0;
+	v = strtol(optarg, &end, 10);
+	if (errno || end == optarg || *end || v < 0 || v > TIMEOUT_MAX)
+		return usage_error(
+			cmd, "%s %s: seconds, at most %d; 0 waits without end",
+			name, optarg, TIMEOUT_MAX);
+	*seconds = v;
 	return EXIT_OK;
 }
 
@@ -73,6 +105,17 @@ static int take(const struct command *cmd, int c, struct serve_options *o)
 		return EXIT_OK;
 	case OPT_CACHE:
 		return take_cache(cmd, o);
+	case OPT_SPACE:
+		return take_seconds(cmd, "--space-timeout", &o->space_timeout);
+	case OPT_ORPHAN:
+		return take_seconds(cmd, "--orphan-timeout",
+				    &o->orphan_timeout);
+	case OPT_DETACH:
+		o->detach = true;
+		return EXIT_OK;
+	case OPT_TAKE_OVER:
+		o->take_over = true;
+		return EXIT_OK;
 	case OPT_ATTACH:
 		o->attach = optarg;
 		return EXIT_OK;
@@ -95,7 +138,11 @@ int parse_serve(const struct command *cmd, int argc, char **argv, bool internal,
 {
 	int c, ret;
 
-	*o = (struct serve_options){ .ready_fd = -1 };
+	*o = (struct serve_options){
+		.ready_fd = -1,
+		.space_timeout = -1,
+		.orphan_timeout = ORPHAN_TIMEOUT,
+	};
 	opterr = 0;
 	optind = 1;
 	while ((c = getopt_long(argc, argv, "rf:b:Ph", longopts, NULL)) >= 0) {

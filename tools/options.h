@@ -15,6 +15,10 @@
  * @partscan: look for partitions
  * @block_size: logical, bytes; 0: the smallest that is possible
  * @cache_bytes: 0: the default
+ * @space_timeout: seconds; negative: the default
+ * @orphan_timeout: seconds that requests wait without a mapper
+ * @detach: go once all is mapped
+ * @take_over: @attach may have a mapper: that one makes room
  * @attach: a device that lost its mapper, or NULL
  * @foreground: stay, print the device's name
  * @ready_fd: where to tell, or -1
@@ -26,6 +30,10 @@ struct serve_options {
 	bool partscan;
 	uint32_t block_size;
 	uint64_t cache_bytes;
+	int space_timeout;
+	int orphan_timeout;
+	bool detach;
+	bool take_over;
 	const char *attach;
 	bool foreground;
 	int ready_fd;

@@ -157,6 +157,7 @@ struct ubdm_start {
 
 /* ubdm_stop.flags */
 #define UBDM_STOP_F_DONE	(1 << 0)	/* answers SHUTDOWN: go ahead and delete */
+#define UBDM_STOP_F_DETACH	(1 << 1)	/* go on without any mapper */
 
 /**
  * struct ubdm_stop - STOP: end of this channel
@@ -167,6 +168,11 @@ struct ubdm_start {
  * Cancels every FETCH (-ECANCELED), takes back undelivered and unresolved
  * faults, and orphans the device, or deletes it with DONE.  Later commands
  * return -ESHUTDOWN.
+ *
+ * With DETACH the device needs no mapper afterwards: DISCARD does nothing,
+ * WRITE_ZEROES is left to the block layer.  -ENODATA, and nothing has happened,
+ * if not every sector is mapped for all that the device allows; -EBUSY if
+ * something is uncommitted or a request waits.
  */
 struct ubdm_stop {
 	__u32 flags;
@@ -199,6 +205,7 @@ struct ubdm_fetch {
 /* ubdm_resolve.flags */
 #define UBDM_RESOLVE_F_INLINE	(1 << 0)	/* the one extent is @ext */
 #define UBDM_RESOLVE_F_FAIL_DEV	(1 << 1)	/* a sync failed: no write after it */
+#define UBDM_RESOLVE_F_SPACE	(1 << 2)	/* HOLD: there is no space below */
 
 /**
  * struct ubdm_resolve - RESOLVE: answer a fault

@@ -52,6 +52,12 @@ enum ubdm_nl_attr {
 	UBDM_A_EXTENT,		/* binary: struct ubdm_extent */
 	UBDM_A_MAX_EXTENTS,	/* u64: bound of the TLB; 0: the default */
 	UBDM_A_ORPHAN_TIMEOUT,	/* u32 seconds parked requests wait for a mapper; 0: forever */
+	UBDM_A_SPACE_TIMEOUT,	/* u32 seconds writes wait for space; 0: forever; CREATE: else 60 */
+	UBDM_A_TROUBLE,		/* u32: UBDM_TROUBLE_*, now */
+	UBDM_A_SECTOR,		/* u64: STALLED: where the miss begins */
+	UBDM_A_SECTORS,		/* u64: STALLED: what it wants */
+	UBDM_A_KIND,		/* u32: STALLED: UBDM_FAULT_* */
+	UBDM_A_WAITED,		/* u32 ms: STALLED: so far */
 	__UBDM_A_MAX,
 };
 #define UBDM_A_MAX (__UBDM_A_MAX - 1)
@@ -61,12 +67,17 @@ enum ubdm_nl_attr {
 #define UBDM_DEV_F_PARTSCAN	(1ULL << 1)
 #define UBDM_DEV_F_UNPRIVILEGED	(1ULL << 2)	/* kernel-set */
 
+/* UBDM_A_TROUBLE */
+#define UBDM_TROUBLE_STALLED	(1U << 0)	/* the mapper does not answer a miss */
+#define UBDM_TROUBLE_SPACE	(1U << 1)	/* writes wait for space below */
+
 enum ubdm_dev_state {
 	UBDM_STATE_NEW,		/* created, not started */
 	UBDM_STATE_LIVE,
 	UBDM_STATE_ORPHANED,	/* no mapper: hits go on, misses wait */
 	UBDM_STATE_FAILED,	/* a sync failed: reads only */
 	UBDM_STATE_DYING,	/* being deleted */
+	UBDM_STATE_DETACHED,	/* no mapper, and none is needed: all is mapped */
 };
 
 enum ubdm_event {
@@ -79,6 +90,8 @@ enum ubdm_event {
 	UBDM_EV_BACKING_ERROR,
 	UBDM_EV_SPACE,		/* a fault is held for space */
 	UBDM_EV_RESIZED,
+	UBDM_EV_RECOVERED,	/* of what STALLED or SPACE told */
+	UBDM_EV_DETACHED,
 };
 
 enum ubdm_stat {
@@ -103,6 +116,8 @@ enum ubdm_stat {
 	UBDM_S_ERRORS,		/* bios failed */
 	UBDM_S_MAX_TID,
 	UBDM_S_COMMITTED_TID,
+	UBDM_S_WAITING_MS,	/* the oldest miss waits so long now */
+	UBDM_S_LONGEST_MS,	/* a miss has waited, of those since the mapper attached */
 	__UBDM_S_MAX,
 };
 #define UBDM_S_MAX (__UBDM_S_MAX - 1)

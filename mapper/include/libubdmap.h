@@ -67,6 +67,8 @@ struct ubdm_ctl;
  * @owner_uid: who opened the channel it was made on
  * @openers: how often it is open
  * @error: -errno of the last thing that was queued and went wrong, or 0
+ * @trouble: UBDM_TROUBLE_*
+ * @space_timeout: seconds that writes wait for space; 0: without end
  * @ident: what it serves
  * @format: its format
  */
@@ -80,6 +82,8 @@ struct ubdm_device {
 	uint32_t owner_uid;
 	uint32_t openers;
 	int error;
+	uint32_t trouble;
+	uint32_t space_timeout;
 	char ident[512];
 	char format[32];
 };
@@ -96,6 +100,8 @@ struct ubdm_device {
  * @flags: UBDM_DEV_F_*
  * @orphan_timeout: seconds parked requests wait for a mapper; negative: the
  *	driver's default
+ * @space_timeout: seconds writes wait for space below, 0: without end; negative:
+ *	the driver's default
  * @ident: what it serves, for people
  * @format: its format, for people
  */
@@ -109,6 +115,7 @@ struct ubdm_create {
 	uint32_t discard_gran;
 	uint64_t flags;
 	int orphan_timeout;
+	int space_timeout;
 	const char *ident;
 	const char *format;
 };
@@ -126,11 +133,19 @@ struct ubdm_stats {
  * @event: enum ubdm_event
  * @index: which device
  * @error: -errno or 0
+ * @kind: STALLED: UBDM_FAULT_*, 0 otherwise, as the others
+ * @waited_ms: STALLED: so far
+ * @sector: STALLED: where the miss begins
+ * @sectors: STALLED: how much it wants
  */
 struct ubdm_event_info {
 	uint32_t event;
 	uint32_t index;
 	int error;
+	uint32_t kind;
+	uint32_t waited_ms;
+	uint64_t sector;
+	uint64_t sectors;
 };
 
 /**
@@ -355,6 +370,32 @@ int ubdm_mapper_work(struct ubdm_mapper *m);
  * Return: 0, or the image's error.
  */
 int ubdm_mapper_finish(struct ubdm_mapper *m, struct ubdm_err *err);
+
+/**
+ * ubdm_mapper_leave - make room for another mapper
+ * @m: the mapper
+ *
+ * Commits, then ends the channel: the device is orphaned, with all that the next
+ * mapper needs, and requests that were not answered yet are that one's.  End the
+ * process next, or close without finishing.  Not on the ring thread.
+ *
+ * Return: 0, or why the channel is of no use any more.
+ */
+int ubdm_mapper_leave(struct ubdm_mapper *m);
+
+/**
+ * ubdm_mapper_detach - leave the device to the driver alone
+ * @m: the mapper
+ * @err: why not
+ *
+ * Possible if all of the image is allocated (or it is read-only) and nothing is
+ * compressed: then everything is mapped, the image closed cleanly, and its locks
+ * stay with the device.  End the process next.  Not on the ring thread.
+ *
+ * Return: 0; -ENODATA: it needs a mapper, which can go on; others: it was not
+ * possible just now, and this mapper must end without finishing.
+ */
+int ubdm_mapper_detach(struct ubdm_mapper *m, struct ubdm_err *err);
 
 /**
  * ubdm_mapper_abort - undo ubdm_ctl_create(): the device goes, unfinished

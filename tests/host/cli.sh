@@ -38,7 +38,7 @@ says() {
 }
 
 lists_commands() {
-	ubdmap --help >out && for c in add del list stat map attach; do
+	ubdmap --help >out && for c in add del list stat map attach detach upgrade monitor; do
 		grep -q "^  $c " out || return 1
 		ubdmap $c --help >"$c" && grep -q "^usage: ubdmap $c" "$c" || return 1
 		ubdmap help $c | cmp - "$c" || return 1
@@ -65,14 +65,23 @@ for s in 0 x 3x -1 99999999999G 1Kb; do
 	check "a cache of '$s' is refused" says 2 "not a size" \
 		ubdmap add "--cache-size=$s" a.raw
 done
+for s in x -1 3s 86401 ''; do
+	check "a timeout of '$s' is refused" says 2 "at most 86400" \
+		ubdmap add "--space-timeout=$s" a.raw
+	check "for orphans too" says 2 "at most 86400" ubdmap add "--orphan-timeout=$s" a.raw
+done
 check "an image that isn't there is named" says 3 "nope.raw: No such file" \
 	ubdmap add nope.raw
 check "del wants a device" says 2 "which device" ubdmap del
+check "detach wants a device" says 2 "which device" ubdmap detach
+check "upgrade wants a device" says 2 "which device" ubdmap upgrade
+check "or all of them, not both" says 2 "one, or --all" ubdmap upgrade --all ubdmap0
 check "map wants a device" says 2 "which device" ubdmap map
 check "list wants one device at most" says 2 "one device" ubdmap list a b
 check "a misspelt option of del does not delete" says 2 "--frce" ubdmap del --frce ubdmap0
 
-for c in "add a.raw" "list" "stat" "del ubdmap0" "map ubdmap0" "attach ubdmap0"; do
+for c in "add a.raw" "list" "stat" "del ubdmap0" "map ubdmap0" "attach ubdmap0" "detach ubdmap0" \
+	"upgrade --all" "monitor"; do
 	# shellcheck disable=SC2086  # words
 	check "'$c' without the driver says how to get it" \
 		says 5 "ubdmap driver" ubdmap $c

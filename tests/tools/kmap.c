@@ -2,13 +2,14 @@
 /*
  * kmap.c - a mapper that knows no image format, to test the driver alone.
  *
- *   kmap [-bDhmpwx] [-a N] [-e GRANULE] [-g SHIFT] [-r RUN] [-s STAGE] FILE [SLOW]
+ *   kmap [-AbDhmpwx] [-a N] [-e GRANULE] [-g SHIFT] [-r RUN] [-s STAGE] FILE [SLOW]
  *
  * The device is as large as FILE and sector s of it is sector s of FILE.  A
  * fault maps its range only (or RUN granules), so that misses happen all day.
  * Prints the device when it is there; ends when it is deleted.
  *
  *   -a N        attach to the orphaned device N instead of making one
+ *   -A          with -a: register FILE as one more backing
  *   -b          register FILE buffered
  *   -D          let a FLUSH wait for a drain before it is committed
  *   -e GRANULE  this granule is an ERROR
@@ -571,17 +572,20 @@ int main(int argc, char **argv)
 				 .phys_block_size = 4096, .discard_gran = 4096,
 				 .ident = "kmap", .format = "test" };
 	const char *stage = NULL, *slow;
-	bool buffered = false, attach = false;
+	bool buffered = false, attach = false, more = false;
 	struct ubdm_device dev;
 	struct ubdm_ctl *ctl;
 	uint32_t index = 0;
 	int opt;
 
-	while ((opt = getopt(argc, argv, "a:bDe:g:hmpr:s:wx")) != -1) {
+	while ((opt = getopt(argc, argv, "a:AbDe:g:hmpr:s:wx")) != -1) {
 		switch (opt) {
 		case 'a':
 			attach = true;
 			index = atoi(optarg);
+			break;
+		case 'A':
+			more = true;
 			break;
 		case 'b':
 			buffered = true;
@@ -639,7 +643,8 @@ int main(int argc, char **argv)
 	check(ubdm_ring_init(&ring, channel), "ring");
 	if (attach) {
 		read_tid();
-	} else {
+	}
+	if (!attach || more) {
 		add_backing(fds[0], buffered ? UBDM_BACKING_F_BUFFERED : 0);
 		if (slow)
 			add_backing(fds[1], UBDM_BACKING_F_BUFFERED);

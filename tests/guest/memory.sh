@@ -1,0 +1,84 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+# needs: --smp 2 --mem 256M --disk 3G --timeout 400
+#
+# Little memory, much to write: a file system on a thin image on a file system,
+# with the swap on another such device.  What frees memory needs the mappers, so
+# these must need none.
+#
+# MIB=N writes N MiB (1024).  Four times the memory is all that matters: from
+# the first 200 MiB on nothing is written but by reclaim and write-back.  2048
+# takes twice the time, most of which emulation needs to make and compare data.
+
+. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/guest.inc"
+requires fio qemu-img mkswap hog
+
+mib=${MIB:-1024}
+mkfs.ext4 -q /dev/vda
+mkdir /tmp/fs /tmp/mnt
+mount /dev/vda /tmp/fs
+cleanup "cd /; umount /tmp/fs"
+cd /tmp/fs || exit 1
+
+field() {
+	ubdmap list --json "$2" | sed -n "s/^ *\"$1\": \"\{0,1\}\([^\",]*\).*/\1/p"
+}
+
+# PF_MEMALLOC_NOIO and PF_LOCAL_THROTTLE: what the kernel calls an io-flusher.
+is_flusher() {
+	local task flags
+
+	for task in /proc/"$1"/task/*; do
+		flags=$(sed 's/.*) //' "$task/stat" | cut -d ' ' -f 7)
+		[ $((flags & 0x180000)) = $((0x180000)) ] || return 1
+	done
+}
+
+vmstat() {
+	sed -n "s/^$1 //p" /proc/vmstat
+}
+
+locked_kib() {
+	sed -n 's/^VmLck:[^0-9]*\([0-9]*\).*/\1/p' "/proc/$1/status"
+}
+
+qemu-img create -q -f qcow2 a.qcow2 $((mib + 512))M
+qemu-img create -q -f qcow2 swap.qcow2 384M
+dev=$(ubdmap add a.qcow2)
+swap=$(ubdmap add swap.qcow2)
+mapper=$(field mapper "$dev")
+for m in $mapper $(field mapper "$swap"); do
+	check "each thread of a mapper is an io-flusher" is_flusher "$m"
+	check "its memory is locked" test "$(locked_kib "$m")" -gt 1000
+	equal "and the OOM killer spares it" "$(cat "/proc/$m/oom_score_adj")" -1000
+done
+note "locked: $(locked_kib "$mapper") KiB"
+
+mkswap "$swap" >/dev/null
+swapon "$swap"
+mkfs.ext4 -q -E lazy_itable_init=1,lazy_journal_init=1 "$dev"
+mount "$dev" /tmp/mnt
+out=$(vmstat pswpout) in=$(vmstat pswpin)
+hog 128 /tmp/enough >/tmp/hog.out &
+hog=$!
+check "several times the memory is written through the page cache, and read back" \
+	fio --name=pressure --directory=/tmp/mnt --size=$((mib / 2))M --numjobs=2 --rw=write \
+	--bs=256k --ioengine=psync --end_fsync=1 --verify=pattern \
+	--verify_pattern=%o --verify_fatal=1 --group_reporting
+touch /tmp/enough
+check "memory that was swapped out came back as it was" wait $hog
+out=$(($(vmstat pswpout) - out)) in=$(($(vmstat pswpin) - in))
+note "pages swapped out $out, in $in; rounds: $(cat /tmp/hog.out)"
+check "the swap was used" test "$out" -gt 1000 -a "$in" -gt 1000
+equal "nobody was killed for want of memory" "$(vmstat oom_kill)" 0
+equal "the mapper is still the one it was" "$(field mapper "$dev")" "$mapper"
+check "the swap can be turned off" timeout 100 swapoff "$swap"
+check "the file system unmounted" timeout 100 umount /tmp/mnt
+for d in $dev $swap; do
+	equal "no request failed" \
+		"$(ubdmap stat --json "$d" | sed -n 's/^ *"errors": \([0-9]*\).*/\1/p')" 0
+	check "it is deleted" timeout 100 ubdmap del "$d"
+done
+check "the image is sound" qemu-img check -q a.qcow2
+check "that of the swap too" qemu-img check -q swap.qcow2

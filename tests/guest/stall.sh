@@ -1,0 +1,172 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+# needs: --smp 2 --mem 1G --disk 1G --timeout 400
+#
+# A mapper that hangs, one that is replaced while it works, and none at all.
+
+. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/guest.inc"
+requires fio qemu-img
+
+mkfs.ext4 -q /dev/vda
+mkdir /tmp/fs
+mount /dev/vda /tmp/fs
+cleanup "cd /; umount /tmp/fs"
+cd /tmp/fs || exit 1
+
+field() {
+	ubdmap list --json "$2" | sed -n "s/^ *\"$1\": \"\{0,1\}\([^\",]*\).*/\1/p"
+}
+
+is_state() {
+	[ "$(field state "$dev")" = "$1" ]
+}
+
+no_mapper() {
+	! pgrep -f 'ubdmap mapper'
+}
+
+value() {
+	ubdmap stat --json "$dev" | sed -n "s/^ *\"$1\": \([0-9]*\).*/\1/p"
+}
+
+ubdmap monitor >events &
+monitor=$!
+cleanup "kill $monitor"
+
+# --- stopped ---
+
+qemu-img create -q -f qcow2 a.qcow2 256M
+dev=$(ubdmap add a.qcow2)
+dd if=/dev/urandom of=known bs=1M count=4 status=none
+dd if=known of="$dev" bs=1M oflag=direct status=none
+sync "$dev"
+mapper=$(field mapper "$dev")
+faults=$(value faults)
+kill -STOP "$mapper"
+dd if=/dev/urandom of=miss bs=64k count=1 status=none
+dd if=miss of="$dev" bs=64k seek=1600 oflag=direct status=none &
+miss=$!
+dd if="$dev" of=got bs=1M count=4 iflag=direct status=none
+check "with its mapper stopped a device reads what is mapped" cmp got known
+check "writes it" timeout 10 dd if=known of="$dev" bs=1M oflag=direct status=none
+check "and flushes it" timeout 10 sync "$dev"
+equal "nobody else was asked" "$(value flushes_mapper) $(($(value faults) - faults))" "1 0"
+check "list tells that the mapper does not answer" until_true 15 is_state stalled
+check "and an event tells which request has none" \
+	grep -q "$dev stalled write at byte 104857600, 65536 bytes" events
+check "which still waits" kill -0 $miss
+kill -CONT "$mapper"
+check "and goes on with its mapper" wait $miss
+check "which list tells" until_true 5 is_state live
+check "and an event" until_true 5 grep -q "$dev recovered" events
+equal "by the same mapper" "$(field mapper "$dev")" "$mapper"
+check "what was written is there" sh -c \
+	"dd if=$dev bs=64k skip=1600 count=1 iflag=direct status=none | cmp - miss"
+
+# --- replaced ---
+
+fio --filename="$dev" --direct=1 --ioengine=libaio --time_based --runtime=600 \
+	--name=hits --size=4M --rw=randread --bs=4k --rate_iops=300 >hits.out 2>&1 &
+hits=$!
+writers() {
+	while [ ! -e enough ]; do
+		fio --name=writes --filename="$dev" --direct=1 --ioengine=libaio --iodepth=8 \
+			--offset=16M --size=2M --rw=randwrite --bsrange=512-64k \
+			--blockalign=512 --verify=crc32c --verify_fatal=1 \
+			--verify_backlog=64 --fsync=64 --randrepeat=0 || return 1
+		blkdiscard -o 16M -l 2M "$dev" || return 1
+	done
+}
+writers >writes.out 2>&1 &
+writers=$!
+# Nothing but misses.
+misses() {
+	while [ ! -e enough ]; do
+		blkdiscard -o 32M -l 1M "$dev" || return 1
+		dd if=known of="$dev" bs=64k count=16 seek=512 oflag=direct status=none || return 1
+		dd if="$dev" bs=64k count=16 skip=512 iflag=direct status=none |
+			cmp -n 1048576 - known || return 1
+	done
+}
+misses >misses.out 2>&1 &
+misses=$!
+upgrades() {
+	for _ in 1 2 3; do
+		sleep 1
+		before=$(field mapper "$dev")
+		ubdmap upgrade "$dev" || return 1
+		[ "$(field mapper "$dev")" != "$before" ] || return 1
+	done
+}
+sleep 1
+check "a mapper is replaced under load, three times" sh -c "$(declare -f upgrades field)
+	dev=$dev; upgrades >upgraded"
+note "$(cat upgraded)"
+check "and prints how long a miss waited" grep -q "pause of a miss: [1-9][0-9]* ms" upgraded
+touch enough
+check "writes and their verification saw nothing of it" wait $writers
+check "nor did misses" wait $misses
+check "nor did hits" kill -0 $hits
+kill -INT $hits
+wait $hits
+equal "no request failed" "$(value errors)" 0
+kill -STOP "$(field mapper "$dev")"
+check "a mapper that hangs is replaced as well" timeout 60 ubdmap upgrade --all
+check "by one that serves" timeout 10 dd if=miss of="$dev" bs=64k seek=3000 oflag=direct status=none
+equal "there is one mapper and one keeper" "$(pgrep -f 'ubdmap mapper' | wc -l)" 2
+check "it is deleted" ubdmap del "$dev"
+check "the image is sound" qemu-img check a.qcow2
+check "no process is left" until_true 10 no_mapper
+
+# --- not needed ---
+
+qemu-img create -q -f qcow2 -o preallocation=falloc full.qcow2 32M
+truncate -s 32M full.raw
+data packed.raw 4
+qemu-img convert -c -O qcow2 packed.raw packed.qcow2
+for image in full.qcow2 full.raw; do
+	dev=$(ubdmap add $image)
+	dd if=known of="$dev" bs=1M seek=3 oflag=direct status=none
+	check "$image: it is detached" ubdmap detach "$dev"
+	equal "$image: list tells" "$(field state "$dev")" detached
+	check "$image: no process is left" until_true 10 no_mapper
+	check "$image: all of it is read" sh -c \
+		"dd if=$dev bs=1M skip=3 count=4 iflag=direct status=none | cmp - known"
+	check "$image: and written, everywhere" fio --name=w --filename="$dev" --direct=1 \
+		--ioengine=libaio --iodepth=8 --offset=8M --rw=randwrite --bs=64k --size=4M \
+		--verify=crc32c --verify_fatal=1 --end_fsync=1
+	check "$image: a discard is no error" blkdiscard -o 8M -l 1M "$dev"
+	check "$image: zeroing zeroes" sh -c "blkdiscard -z -o 8M -l 1M $dev &&
+		cmp -n 1048576 -i 8388608:0 $dev /dev/zero"
+	refuses "$image: it stays locked" qemu-img resize -q -f ${image#*.} $image 64M
+	check "$image: it can be attached again" ubdmap attach "$dev"
+	equal "$image: and is as before" "$(field state "$dev")" live
+	check "$image: discards work again" blkdiscard -o 8M -l 1M "$dev"
+	dd if=/dev/zero of="$dev" bs=1M seek=8 count=1 oflag=direct status=none
+	check "$image: it is detached once more" ubdmap detach "$dev"
+	check "$image: and deleted" ubdmap del "$dev"
+	[ $image = full.raw ] || check "$image: it is sound" qemu-img check -q $image
+	check "$image: and has the data" sh -c "qemu-img convert -f ${image#*.} -O raw $image out &&
+		cmp -n 4194304 -i 3145728:0 out known"
+done
+
+dev=$(ubdmap add --detach -r full.qcow2)
+equal "a device is detached from the start" "$(field state "$dev")" detached
+check "and without a process" until_true 10 no_mapper
+check "and read" sh -c "dd if=$dev bs=1M skip=3 count=4 iflag=direct status=none | cmp - known"
+check "and deleted" ubdmap del "$dev"
+
+rc=0
+ubdmap add --detach packed.qcow2 >out 2>err || rc=$?
+equal "what needs a mapper is refused, in one line" \
+	"$rc $(grep -c 'needs its mapper' err) $(wc -l <err)" "1 1 1"
+equal "and leaves no device" "$(ubdmap list)" ""
+dev=$(ubdmap add a.qcow2)
+rc=0
+ubdmap detach "$dev" >out 2>err || rc=$?
+equal "a device that needs its mapper keeps one" \
+	"$rc $(grep -c 'needs its mapper' err) $(field state "$dev")" "1 1 live"
+check "that works" timeout 10 dd if=miss of="$dev" bs=64k seek=3100 oflag=direct status=none
+check "and is deleted" ubdmap del "$dev"
+check "no process is left at the end" until_true 10 no_mapper

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * cmd_upgrade.c - ubdmap upgrade: this program's mapper in place of the running
+ * one.
+ *
+ * The new mapper is started first and gets ready as far as it can; then it asks
+ * the old one to make room, and attaches.  Hits need neither.  Misses wait in
+ * between, and the driver knows how long.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "cmd.h"
+
+#define POLL_MS 10
+#define SETTLE_MS 10000 /* for misses that waited to be answered */
+#define MAX_DEVICES 1024
+
+struct upgrade {
+	struct ubdm_ctl *ctl;
+	uint32_t index[MAX_DEVICES];
+	unsigned int nr;
+};
+
+/* The longest pause, once all that began before @ms ago is answered. */
+static uint64_t longest_pause(struct upgrade *u, uint32_t index)
+{
+	struct ubdm_stats s = { .v = { 0 } };
+
+	for (int ms = 0; ms < SETTLE_MS; ms += POLL_MS) {
+		if (ubdm_ctl_stats(u->ctl, index, &s))
+			break;
+		if (s.v[UBDM_S_WAITING_MS] <= (uint64_t)ms)
+			break;
+		poll(NULL, 0, POLL_MS);
+	}
+	return s.v[UBDM_S_LONGEST_MS] > s.v[UBDM_S_WAITING_MS] ?
+		       s.v[UBDM_S_LONGEST_MS] :
+		       s.v[UBDM_S_WAITING_MS];
+}
+
+static int upgrade_one(struct upgrade *u, const struct ubdm_device *dev)
+{
+	char path[32], *args[] = { "--attach", path, "--take-over" };
+	struct ubdm_device now;
+	uint32_t index;
+	int status;
+
+	device_path(dev->index, path);
+	if (dev->state == UBDM_STATE_DETACHED) {
+		printf("%s: needs no mapper\n", path);
+		return EXIT_OK;
+	}
+	status = launch_mapper(3, args, &index, false);
+	if (status)
+		return status;
+	if (ubdm_ctl_get(u->ctl, dev->index, &now))
+		return fail(EXIT_NOENT, "%s: has been deleted meanwhile", path);
+	printf("%s: mapper %u replaced by %u; the longest pause of a miss: %llu ms\n",
+	       path, dev->mapper_pid, now.mapper_pid,
+	       (unsigned long long)longest_pause(u, dev->index));
+	return EXIT_OK;
+}
+
+static int collect(void *arg, const struct ubdm_device *dev)
+{
+	struct upgrade *u = arg;
+
+	if (u->nr < MAX_DEVICES)
+		u->index[u->nr++] = dev->index;
+	return 0;
+}
+
+/* One that fails is said; the others are tried all the same. */
+static int upgrade_all(struct upgrade *u)
+{
+	int status = EXIT_OK, one, ret = ubdm_ctl_list(u->ctl, collect, u);
+	struct ubdm_device dev;
+
+	if (ret)
+		return fail(exit_status_of(ret), "list: %s", strerror(-ret));
+	for (unsigned int i = 0; i < u->nr; i++) {
+		if (ubdm_ctl_get(u->ctl, u->index[i], &dev))
+			continue;
+		one = upgrade_one(u, &dev);
+		if (one)
+			status = one;
+	}
+	return status;
+}
+
+static int run_upgrade(int argc, char **argv)
+{
+	static const struct option longopts[] = {
+		{ "all", no_argument, NULL, 'a' },
+		{ "help", no_argument, NULL, 'h' },
+		{}
+	};
+	static struct upgrade u;
+	struct ubdm_device dev;
+	bool all = false;
+	int c, status;
+
+	opterr = 0;
+	optind = 1;
+	while ((c = getopt_long(argc, argv, "ah", longopts, NULL)) >= 0) {
+		if (c == 'a')
+			all = true;
+		else if (c == 'h')
+			return show_help(&cmd_upgrade);
+		else
+			return usage_error(&cmd_upgrade, "%s: no such option",
+					   argv[optind - 1]);
+	}
+	if (optind + !all != argc)
+		return usage_error(&cmd_upgrade,
+				   "which device? one, or --all");
+
+	status = driver_ctl(&u.ctl);
+	if (status)
+		return status;
+	if (all) {
+		status = upgrade_all(&u);
+	} else {
+		status = device_get(u.ctl, argv[optind], &dev);
+		if (!status)
+			status = upgrade_one(&u, &dev);
+	}
+	ubdm_ctl_close(u.ctl);
+	return status;
+}
+
+const struct command cmd_upgrade = {
+	.name = "upgrade",
+	.args = "DEV | --all",
+	.summary = "put this program's mapper in place of the running one",
+	.help = "Replaces the mapper of a device by one of the program that runs now, while the\n"
+		"device is in use. Requests that need a mapper wait meanwhile; all others do\n"
+		"not notice. Prints how long the longest waited.\n"
+		"\n"
+		"  -a, --all               of all devices\n"
+		"  -h, --help              this\n",
+	.run = run_upgrade,
+};
