@@ -1,26 +1,43 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
-# needs: --icount --mem 1G --timeout 900
+# needs: --icount --mem 1G --timeout 3600
 #
-# How many instructions does a read of mapped data take?
+# How many instructions does a 4K read or write of mapped data take?
 #
-#   counted.sh [--ms N] [--json]
+#   counted.sh [--full | --guard] [--rows REGEX] [--ops "read write"]
+#              [--completions "inline timer"] [--ms N] [--turns N] [--json]
 #
 # In a guest whose clock counts instructions (one CPU, repeatable to about 1 %,
-# whatever else the machine does), with fio's own share, for 4K random reads at
-# queue depth 1 and 32, io_uring, O_DIRECT, on a null_blk disk that keeps data
-# in memory and completes at once, for MS milliseconds of guest time (300) each. Wake-ups across CPUs are what this cannot
-# show; bench.sh can.
+# whatever else the machine does), with fio's own share: io_uring, O_DIRECT, 4K at
+# random places, queue depth 1 and 32. The clock also runs while the CPU waits
+# for a disk; that time is taken off. Storage is a null_blk disk that completes
+# at once (inline) or by a timer's interrupt after 10 us (timer). Without
+# options: reads, inline, the rows that "make bench" shows. --full: everything.
+# --guard: the rows of "make check-perf". Wake-ups across CPUs are what this
+# cannot show; bench.sh can. See docs/performance.md.
 
 set -euo pipefail
 
 # shellcheck source=lib.sh
 . "$(dirname "$(realpath "$0")")/lib.sh"
+# shellcheck source=rows.sh
+. "$(dirname "$(realpath "$0")")/rows.sh"
 
-ms=300 json=''
+ms=300 turns=1 json='' ops=read completions=inline
+wanted='^(disk: |file: (direct|loop|ubdmap)|qcow2: (ubdmap, preallocated|qemu-nbd))'
 while [ $# -gt 0 ]; do
 	case $1 in
+	--full) wanted=. ops="read write" completions="inline timer" turns=3 ;;
+	--guard)
+		wanted='^(disk: (raw|ubdmap)|file: (direct|ubdmap)|qcow2: ubdmap, thin)'
+		wanted+='|^zero: ubdmap'
+		ops="read write" completions="inline timer"
+		;;
+	--rows) wanted=$2; shift ;;
+	--ops) ops=$2; shift ;;
+	--completions) completions=$2; shift ;;
 	--ms) ms=$2; shift ;;
+	--turns) turns=$2; shift ;;
 	--json) json=1 ;;
 	*) sed -n '5,/^$/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 	esac
@@ -33,94 +50,197 @@ if [ "${UBDMAP_GUEST#* }" != icount ]; then
 fi
 
 depths=(1 32)
+work=$(mktemp -d)
+trap 'set +e; undo_all; rm -rf "$work"' EXIT
 
-# On a disk, and each over that; then the same on a file.
-on_disk() {
-	local dev
+# fio alone in a scheduling group of its own would pay for the group with each
+# switch to a kernel thread and back, and the kernel threads' users with it.
+sysctl -q kernel.sched_autogroup_enabled=0
 
-	memory_disk benchraw 64
-	dd if=/dev/urandom of=/dev/benchraw bs=1M count=64 oflag=direct status=none
-	add_row "disk (null_blk)" /dev/benchraw
-	modprobe dm_mod
-	dmsetup create --noudevsync benchlinear --table "0 131072 linear /dev/benchraw 0"
-	add_row "disk: dm-linear" /dev/dm-0
-	dev=$(losetup --direct-io=on --find --show /dev/benchraw)
-	add_row "disk: loop" "$dev"
-	dev=$(ubdmap add --read-only -f raw /dev/benchraw)
-	add_row "disk: ubdmap" "$dev"
-}
+# write_jobs OP MS: a fio job file, every row once at every depth.
+#
+# Registered files and buffers, and 16 requests for each system call at depth
+# 32, keep fio's own share small. To wait for four completions at once makes the
+# rows with a worker repeatable: with one, whether worker and fio take turns for
+# each request or for many is the scheduler's mood.
+write_jobs() {
+	local qd row
 
-on_file() {
-	local dir=/tmp/bench dev
-
-	memory_fs benchmem 256 $dir
-	dd if=/dev/benchraw of=$dir/a.raw bs=1M status=none
-	qemu-img convert -f raw -O qcow2 $dir/a.raw $dir/a.qcow2
-	sync
-	add_row "file (ext4)" $dir/a.raw
-	dev=$(losetup --direct-io=on --find --show $dir/a.raw)
-	add_row "file: loop" "$dev"
-	dev=$(ubdmap add --read-only $dir/a.raw)
-	add_row "file: ubdmap" "$dev"
-	dev=$(ubdmap add --read-only $dir/a.qcow2)
-	add_row "qcow2: ubdmap" "$dev"
-	qemu-nbd --read-only -f qcow2 --cache=none --aio=io_uring \
-		--connect=/dev/nbd0 $dir/a.qcow2
-	add_row "qcow2: qemu-nbd" /dev/nbd0
-}
-
-# instructions ROW QD
-instructions() {
-	awk "BEGIN { printf \"%.0f\n\", 1e9 / $(median_iops "$1" "$2") }"
-}
-
-print_table() {
-	local row qd is floor
-
-	printf '%-24s' "instructions per read"
-	printf ' %11s         ' "${depths[@]/#/QD }"
-	echo
-	for row in "${rows[@]}"; do
-		[[ $row = *:* ]] || floor=$row
-		printf '%-24s' "$row"
-		for qd in "${depths[@]}"; do
-			is=$(instructions "$row" "$qd")
-			if [ "$row" = "$floor" ]; then
-				printf ' %11d %8s' "$is" ""
-			else
-				printf ' %11d (%+6d)' "$is" \
-					$((is - $(instructions "$floor" "$qd")))
-			fi
+	printf '%s\n' "[global]" ioengine=io_uring direct=1 "rw=rand$1" bs=4k \
+		norandommap randrepeat=0 gtod_reduce=1 fixedbufs=1 registerfiles=1 \
+		scramble_buffers=0 time_based stonewall "runtime=${2}ms"
+	for qd in "${depths[@]}"; do
+		for row in "${active[@]}"; do
+			printf '%s\n' "[$row]" "filename=${row_of[$row]}" "iodepth=$qd"
+			[ "$qd" = 1 ] || printf '%s\n' iodepth_batch_submit=16 \
+				iodepth_batch_complete_min=4 \
+				"iodepth_batch_complete_max=$qd"
 		done
-		echo
 	done
 }
 
-print_json() {
-	local row qd
+# The guest's clock in the midst of a job, how much of it the CPU was idle, and
+# what the row's disk has completed: from two of these comes what an I/O takes,
+# without fio's start and end and to the nanosecond. All with what bash has in
+# itself: a fork, or a program from the host's file system, would disturb.
+mkfifo "$work/never"
+exec 9<>"$work/never"
 
-	for row in "${rows[@]}"; do
-		for qd in "${depths[@]}"; do
-			jq -n --arg row "$row" --argjson qd "$qd" \
-				--argjson instructions "$(instructions "$row" "$qd")" \
-				'$ARGS.named'
-		done
-	done | jq -s --arg kernel "$(uname -r)" --argjson ms "$ms" \
-		'$ARGS.named + { job: "4K random reads, io_uring, O_DIRECT", rows: . }'
+pause() {
+	read -rt "$1" -u 9 || :
 }
 
-modprobe loop
-modprobe nbd
-on_disk
-on_file
-for row in "${rows[@]}"; do
-	touch_all "${row_of[$row]}"
+# ios_of STAT: reads and writes that were completed, to $ios
+ios_of() {
+	local -a f
+
+	read -ra f <"$1"
+	ios=$((f[0] + f[4]))
+}
+
+# sample STAT: to $lines and $ios; parsing it can wait until the job's end
+sample() {
+	mapfile -t lines </proc/timer_list
+	ios_of "$1"
+}
+
+# The clock without the time the CPU was idle, from $lines, to $busy.
+busy_of() {
+	local line now=0
+
+	for line in "${lines[@]}"; do
+		case $line in
+		"now at "*) line=${line#now at }; now=${line%% *} ;;
+		*idle_sleeptime*) line=${line##*: }; busy=$((now - ${line%% *})); break ;;
+		esac
+	done
+}
+
+# Wait until what is counted in $1 moves (or, with $2, no longer does).
+await() {
+	local was ios
+
+	ios_of "$1"
+	while kill -0 "$fio" 2>/dev/null; do
+		was=$ios
+		pause 0.004
+		ios_of "$1"
+		if [ -n "${2:-}" ]; then
+			[ $ios != "$was" ] || return 0
+		else
+			[ $((ios - was)) -lt 30 ] || return 0
+		fi
+	done
+	return 1
+}
+
+# one_run OP MS: lines of ROW <tab> QD <tab> instructions for each I/O
+one_run() {
+	local row qd stat fio ios before busy busy0 all=()
+	local -a lines first
+	local -a active=()
+
+	for row in "${rows[@]}"; do
+		[ "$1" = write ] && [ -n "${read_only[$row]:-}" ] || active+=("$row")
+	done
+	[ ${#active[@]} -gt 0 ] || return 0
+	write_jobs "$1" "$2" >"$work/job"
+	fio --output="$work/out" "$work/job" &
+	fio=$!
+	for qd in "${depths[@]}"; do
+		for row in "${active[@]}"; do
+			stat=${stat_of[$row]}
+			await "$stat" || break 2
+			pause 0.03
+			sample "$stat"
+			before=$ios first=("${lines[@]}")
+			pause "$(printf '0.%03d' $(($2 - 60)))"
+			sample "$stat"
+			before=$((ios - before))
+			await "$stat" stopped || :
+			busy_of
+			busy0=$busy lines=("${first[@]}")
+			busy_of
+			all+=("$row	$qd	$((busy0 - busy))	$before")
+		done
+	done
+	if ! wait $fio || [ ${#all[@]} != $((${#active[@]} * ${#depths[@]})) ]; then
+		cat "$work/out" >&2
+		exit 1
+	fi
+	printf '%s\n' "${all[@]}" | awk -F '\t' '{ printf "%s\t%s\t%f\n", $1, $2, $3 / $4 }'
+}
+
+results=$work/results.json
+: >"$results"
+
+# measure OP COMPLETION: after a short run for what happens only once
+measure() {
+	local turn
+
+	one_run "$1" 100 >/dev/null
+	for ((turn = 0; turn < turns; turn++)); do
+		one_run "$1" "$ms"
+	done | jq -R --arg op "$1" --arg completion "$2" '
+		split("\t") | { row: .[0], op: $op, completion: $completion,
+				qd: (.[1] | tonumber), is: (.[2] | tonumber) }' >>"$results"
+}
+
+# A row is compared with what it stands on: the raw disk or the file itself.
+summary() {
+	jq -s --arg kernel "$(uname -r)" --argjson ms "$ms" --argjson turns "$turns" '
+	def floor_of: if startswith("disk") then "disk: raw"
+		elif startswith("bare") then "bare: raw"
+		elif startswith("zero") then "disk: raw" else "file: direct" end;
+	def median: sort | (.[(length - 1) / 2 | floor] + .[length / 2 | floor]) / 2;
+	group_by([.completion, .op, .row, .qd]) | map(.[0] + {
+		instructions: (map(.is) | median | round),
+		min: (map(.is) | min | round), max: (map(.is) | max | round) } | del(.is)) |
+	(map({ key: "\(.completion)/\(.op)/\(.qd)/\(.row)", value: .instructions }) |
+		from_entries) as $all |
+	map($all["\(.completion)/\(.op)/\(.qd)/\(.row | floor_of)"] as $floor |
+		. + { floor: (.row | floor_of),
+		      added: (if $floor then .instructions - $floor else null end) }) |
+	{ job: "4K at random, io_uring, O_DIRECT", unit: "instructions for each I/O",
+	  kernel: $kernel, ms: $ms, turns: $turns, rows: . }' "$results"
+}
+
+print_table() {
+	local completion op
+
+	for completion in $completions; do
+		for op in $ops; do
+			echo
+			printf '%-34s %15s %17s\n' "4K $op, completion $completion" "QD 1" "QD 32"
+			jq -r --arg c "$completion" --arg op "$op" --argjson order \
+				"$(printf '%s\n' "${order[@]}" | jq -R . | jq -s .)" '
+				.rows | map(select(.completion == $c and .op == $op)) |
+				group_by(.row) | sort_by(.[0].row as $r | $order | index($r)) |
+				.[] | sort_by(.qd) |
+				[.[0].row, (.[] | .instructions,
+				 (if .row == .floor or .added == null then "-" else .added end))] |
+				@tsv' "$work/summary.json" |
+			awk -F '\t' '
+				function add(v) { return v == "-" ? "" : sprintf("(%+d)", v) }
+				{ printf "%-34s %6d %8s %8d %8s\n", $1, $2, add($3), $4, add($5) }' |
+			sed 's/ *$//'
+		done
+	done
+}
+
+order=()
+for completion in $completions; do
+	rows=() row_of=()
+	prepare_rows "$completion"
+	order=("${rows[@]}")
+	for op in $ops; do
+		measure "$op" "$completion"
+	done
+	undo_all
 done
-one_turn "${depths[*]}" runtime=50ms
-iops_of=()
-one_turn "${depths[*]}" "runtime=${ms}ms"
+summary >"$work/summary.json"
 if [ -n "$json" ]; then
-	print_json
+	cat "$work/summary.json"
 else
-	print_table | sed 's/ *$//'
+	print_table | sed 1d
 fi

@@ -26,9 +26,9 @@ memory_disk() {
 	done
 }
 
-# memory_fs NAME MIB DIR: an ext4 file system on such a disk.
+# memory_fs NAME MIB DIR [MORE=VALUE]...: an ext4 file system on such a disk.
 memory_fs() {
-	memory_disk "$1" "$2" && mkfs.ext4 -q "/dev/$1" && mkdir -p "$3" &&
+	memory_disk "$1" "$2" "${@:4}" && mkfs.ext4 -q "/dev/$1" && mkdir -p "$3" &&
 		mount "/dev/$1" "$3"
 }
 
