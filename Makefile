@@ -131,11 +131,17 @@ demo: deps ## see it work, in a guest
 	@$(MAKE) --no-print-directory all
 	@tests/run --show tests/demo/demo.sh
 
-bench: deps ## measure it beside others, in a guest
-	@$(MAKE) --no-print-directory all
-	@tests/run --show tests/bench/bench.sh
-	@echo
-	@tests/run --show tests/bench/counted.sh
+# MODE=counted: all rows in instructions; MODE=profile: of one row, by function.
+# ARGS has more words for the script.
+bench: deps ## measure it beside others, in a guest; MODE=counted or profile
+	@$(MAKE) --no-print-directory all build/tcg_profile.so
+	@case "$(MODE)" in \
+	counted) tests/bench/report.sh $(ARGS) ;; \
+	profile) tests/bench/profile.sh $(ARGS) ;; \
+	"") tests/run --show tests/bench/bench.sh && echo && \
+		tests/run --show tests/bench/counted.sh ;; \
+	*) echo "MODE=$(MODE): it can be counted or profile" >&2; exit 2 ;; \
+	esac
 
 shell: deps ## a shell in a guest; IMG=FILE to have that image at hand
 	@$(MAKE) --no-print-directory all
@@ -231,6 +237,12 @@ build/ubdmap: $(call objs,,$(TOOLS_SRCS)) build/libubdmap.a build/libslowpath.a
 $(HELPER_BINS): build/%: build/tests/tools/%.o build/libubdmap.a build/libslowpath.a
 	$(call say,LD)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+# A plugin for QEMU, which defines what it leaves undefined.
+build/tcg_profile.so: tests/bench/tcg_profile.c Makefile
+	@mkdir -p $(@D)
+	$(call say,LD)
+	$(Q)$(CC) $(STD) $(WARNINGS) $(CFLAGS) -fPIC -fvisibility=hidden -shared -o $@ $<
 
 test_name = $(basename $(notdir $(1)))
 $(foreach t,$(UNIT_SRCS),$(eval build/asan/$(call test_name,$t): \

@@ -106,12 +106,14 @@ sample() {
 
 # The clock without the time the CPU was idle, from $lines, to $busy.
 busy_of() {
-	local line now=0
+	local line
 
+	busy=0
 	for line in "${lines[@]}"; do
 		case $line in
-		"now at "*) line=${line#now at }; now=${line%% *} ;;
-		*idle_sleeptime*) line=${line##*: }; busy=$((now - ${line%% *})); break ;;
+		"now at "*) line=${line#now at }; busy=${line%% *} ;;
+		*idle_sleeptime*) line=${line##*: }; busy=$((busy - ${line%% *})) ;;
+		*iowait_sleeptime*) line=${line##*: }; busy=$((busy - ${line%% *})); break ;;
 		esac
 	done
 }
