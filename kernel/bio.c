@@ -101,7 +101,8 @@ static bool permitted(const struct ubdm_hit *hit, bool write)
 	}
 }
 
-static void drive(struct ubdm_dev *dev, struct bio *bio, bool may_inline)
+static __always_inline void drive(struct ubdm_dev *dev, struct bio *bio,
+				  bool may_inline)
 {
 	u64 sector = bio->bi_iter.bi_sector;
 	struct ubdm_backing *b;
@@ -135,12 +136,16 @@ static void drive(struct ubdm_dev *dev, struct bio *bio, bool may_inline)
 	}
 
 	idx = ubdm_io_enter(dev);
-	rcu_read_lock();
-	if (write)
+	if (write) {
+		rcu_read_lock();
 		ubdm_tlb_lookup_write(&dev->tlb, sector, &hit);
-	else
+		rcu_read_unlock();
+	} else {
+		/* Cheaper; nothing in there may want to sleep. */
+		rcu_read_lock_sched();
 		ubdm_tlb_lookup(&dev->tlb, sector, &hit);
-	rcu_read_unlock();
+		rcu_read_unlock_sched();
+	}
 
 	if (!permitted(&hit, write)) {
 		ubdm_io_leave(dev, idx);

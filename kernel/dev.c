@@ -475,6 +475,23 @@ void ubdm_dev_chan_gone(struct ubdm_dev *dev, struct ubdm_chan *chan, bool done,
 	}
 }
 
+static void free_spare_ios(struct ubdm_dev *dev)
+{
+	struct ubdm_io *io;
+	int cpu;
+
+	if (!dev->cpuq)
+		return;
+	for_each_possible_cpu(cpu) {
+		struct ubdm_cpuq *q = per_cpu_ptr(dev->cpuq, cpu);
+
+		while ((io = q->spare)) {
+			q->spare = io->spare;
+			mempool_free(io, &dev->io_pool);
+		}
+	}
+}
+
 static void dev_free(struct kref *ref)
 {
 	struct ubdm_dev *dev = container_of(ref, struct ubdm_dev, ref);
@@ -494,6 +511,7 @@ static void dev_free(struct kref *ref)
 	bioset_exit(&dev->place_set);
 	bioset_exit(&dev->clone_set);
 	bioset_exit(&dev->split_set);
+	free_spare_ios(dev);
 	mempool_exit(&dev->io_pool);
 	free_percpu(dev->cpuq);
 	free_percpu(dev->stats);

@@ -28,7 +28,7 @@ static bool finish(struct ubdm_io *io, struct bio *bio)
 	if (write)
 		ubdm_backing_wrote(io->backing);
 	ubdm_io_leave(dev, io->srcu_idx);
-	mempool_free(io, &dev->io_pool);
+	ubdm_io_free(dev, io);
 
 	if (unlikely(bio->bi_status)) {
 		ubdm_count(dev, UBDM_S_ERRORS);
@@ -72,7 +72,7 @@ static struct bio *clone_for(struct ubdm_io *io, struct bio *bio)
 	clone = bio_alloc_clone(io->backing->bdev, bio, gfp, &dev->clone_set);
 	if (unlikely(!clone)) {
 		ubdm_io_leave(dev, io->srcu_idx);
-		mempool_free(io, &dev->io_pool);
+		ubdm_io_free(dev, io);
 		bio_wouldblock_error(bio);
 		return NULL;
 	}
@@ -100,7 +100,7 @@ void ubdm_hit_bdev(struct ubdm_dev *dev, struct bio *bio, struct ubdm_backing *b
 	bool nowait = bio->bi_opf & REQ_NOWAIT;
 	struct ubdm_io *io;
 
-	io = mempool_alloc(&dev->io_pool, nowait ? GFP_NOWAIT : GFP_NOIO);
+	io = ubdm_io_alloc(dev, nowait);
 	if (unlikely(!io)) {
 		ubdm_io_leave(dev, srcu_idx);
 		bio_wouldblock_error(bio);

@@ -43,7 +43,7 @@ static void finish(struct ubdm_io *io)
 	if (write)
 		ubdm_backing_wrote(io->backing);
 	ubdm_io_leave(dev, io->srcu_idx);
-	mempool_free(io, &dev->io_pool);
+	ubdm_io_free(dev, io);
 
 	if (unlikely(status)) {
 		ubdm_count(dev, UBDM_S_ERRORS);
@@ -93,44 +93,47 @@ static void io_complete(struct kiocb *ki, long ret)
 	put(io);
 }
 
-static unsigned int count_bvecs(struct bio *bio)
+static unsigned int count_bvecs(struct bio *bio, const struct bio_vec *first)
 {
 	struct bvec_iter iter;
 	unsigned int n = 0;
 	struct bio_vec bv;
 
+	if (likely(bio->bi_iter.bi_size <= first->bv_len - bio->bi_iter.bi_bvec_done))
+		return 1;
 	bio_for_each_bvec(bv, bio, iter)
 		n++;
 	return n;
 }
 
 /* One try.  The caller has set the credentials and the allocation scope. */
-static void issue(struct ubdm_io *io, bool nowait)
+static __always_inline void issue(struct ubdm_io *io, bool nowait)
 {
 	struct bio *bio = io->bio;
-	struct bvec_iter at = bio->bi_iter;
+	struct ubdm_backing *b = io->backing;
 	bool write = op_is_write(bio_op(bio));
-	struct file *file = io->backing->file;
 	struct kiocb *ki = &io->ki;
+	const struct bio_vec *first;
 	struct iov_iter iter;
 	ssize_t ret;
 
-	iov_iter_bvec(&iter, write ? ITER_SOURCE : ITER_DEST,
-		      __bvec_iter_bvec(bio->bi_io_vec, at), count_bvecs(bio),
-		      at.bi_size);
-	iter.iov_offset = at.bi_bvec_done;
+	first = __bvec_iter_bvec(bio->bi_io_vec, bio->bi_iter);
+	iov_iter_bvec(&iter, write ? ITER_SOURCE : ITER_DEST, first,
+		      count_bvecs(bio, first), bio->bi_iter.bi_size);
+	iter.iov_offset = bio->bi_iter.bi_bvec_done;
 	/* iov_offset does not count in .count, what is done already does. */
-	if (io->done)
+	if (unlikely(io->done))
 		iov_iter_advance(&iter, io->done);
 
 	io->nowait = nowait;
+	/* Nobody else knows of it yet. */
 	atomic_set(&io->ref, 2);
 	*ki = (struct kiocb) {
-		.ki_filp = file,
+		.ki_filp = b->file,
 		.ki_pos = io->pos + io->done,
 		.ki_complete = io_complete,
 		.ki_ioprio = bio->bi_ioprio,
-		.ki_flags = (io->backing->buffered ? 0 : IOCB_DIRECT) |
+		.ki_flags = (b->buffered ? 0 : IOCB_DIRECT) |
 			    (nowait ? IOCB_NOWAIT : 0),
 	};
 	if (write) {
@@ -140,9 +143,9 @@ static void issue(struct ubdm_io *io, bool nowait)
 			kiocb_start_write(ki);
 		io->write_started = true;
 		ki->ki_flags |= IOCB_WRITE;
-		ret = file->f_op->write_iter(ki, &iter);
+		ret = b->file->f_op->write_iter(ki, &iter);
 	} else {
-		ret = file->f_op->read_iter(ki, &iter);
+		ret = b->file->f_op->read_iter(ki, &iter);
 	}
 	if (ret != -EIOCBQUEUED)
 		io_complete(ki, ret);
@@ -265,7 +268,7 @@ static bool try_inline(struct ubdm_io *io)
 {
 	struct bio_list *lists = current->bio_list;
 	struct file *file = io->backing->file;
-	const struct cred *old;
+	const struct cred *old = current->cred;
 	unsigned int noio;
 
 	if (op_is_write(bio_op(io->bio))) {
@@ -281,12 +284,15 @@ static bool try_inline(struct ubdm_io *io)
 		}
 	}
 	noio = memalloc_noio_save();
-	old = current_cred() == file->f_cred ? NULL : override_creds(file->f_cred);
+	/*
+	 * As override_creds(), but both are held by others as long as this takes:
+	 * no counting, which every CPU would do in the same place.
+	 */
+	rcu_assign_pointer(current->cred, file->f_cred);
 	current->bio_list = NULL;
 	issue(io, true);
 	current->bio_list = lists;
-	if (old)
-		revert_creds(old);
+	rcu_assign_pointer(current->cred, old);
 	memalloc_noio_restore(noio);
 	return true;
 }
@@ -310,7 +316,7 @@ void ubdm_hit_file(struct ubdm_dev *dev, struct bio *bio, struct ubdm_backing *b
 	struct ubdm_cpuq *q;
 	struct ubdm_io *io;
 
-	io = mempool_alloc(&dev->io_pool, nowait ? GFP_NOWAIT : GFP_NOIO);
+	io = ubdm_io_alloc(dev, nowait);
 	if (unlikely(!io)) {
 		ubdm_io_leave(dev, srcu_idx);
 		bio_wouldblock_error(bio);

@@ -71,10 +71,11 @@ void ubdm_tlb_destroy(struct ubdm_tlb *tlb)
 }
 
 /* The leaf and slot that hit was taken from; NULL if it is a hole. */
-static struct ubdm_tlb_node *find(struct ubdm_tlb *tlb, u64 lba,
-				  struct ubdm_hit *hit, unsigned int *slot)
+static __always_inline struct ubdm_tlb_node *
+find(struct ubdm_tlb *tlb, u64 lba, struct ubdm_hit *hit, unsigned int *slot)
 {
-	struct ubdm_tlb_node *node = rcu_dereference(tlb->root);
+	struct ubdm_tlb_node *node = rcu_dereference_check(tlb->root,
+						rcu_read_lock_sched_held());
 	const struct ubdm_tlb_slot *s;
 	u64 next = U64_MAX, behind = 0;
 	unsigned int n;
@@ -140,7 +141,8 @@ static bool mark_touched(struct ubdm_tlb *tlb, struct ubdm_tlb_node *leaf,
  * @hit: out: the extent that contains @lba, or with type 0 the hole around it
  *	(up to U64_MAX behind the last extent)
  *
- * Context: under rcu_read_lock(), and the device's SRCU if I/O follows.
+ * Context: under rcu_read_lock() or rcu_read_lock_sched(), and the device's SRCU
+ * if I/O follows.
  */
 void ubdm_tlb_lookup(struct ubdm_tlb *tlb, u64 lba, struct ubdm_hit *hit)
 {
@@ -158,7 +160,7 @@ void ubdm_tlb_lookup(struct ubdm_tlb *tlb, u64 lba, struct ubdm_hit *hit)
  * An uncommitted extent that permits the write is marked as touched, so that
  * every FLUSH and DUMP that begins after this returned knows it.
  *
- * Context: as ubdm_tlb_lookup().
+ * Context: under rcu_read_lock(), and the device's SRCU if I/O follows.
  */
 void ubdm_tlb_lookup_write(struct ubdm_tlb *tlb, u64 lba, struct ubdm_hit *hit)
 {
