@@ -18,7 +18,7 @@
 #include <linux/blk-cgroup.h>
 
 /* What both ends share; true: @bio waits for a COMMIT and must not end yet. */
-static bool finish(struct ubdm_io *io, struct bio *bio)
+static __always_inline bool finish(struct ubdm_io *io, struct bio *bio)
 {
 	struct ubdm_dev *dev = io->dev;
 	bool write = op_is_write(bio_op(bio));
@@ -63,7 +63,7 @@ static void end_clone(struct bio *clone)
 }
 
 /* NULL: @bio has ended. */
-static struct bio *clone_for(struct ubdm_io *io, struct bio *bio)
+static noinline struct bio *clone_for(struct ubdm_io *io, struct bio *bio)
 {
 	gfp_t gfp = bio->bi_opf & REQ_NOWAIT ? GFP_NOWAIT : GFP_NOIO;
 	struct ubdm_dev *dev = io->dev;

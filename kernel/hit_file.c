@@ -29,16 +29,13 @@
 
 static void unbound_work(struct work_struct *work);
 
-static void finish(struct ubdm_io *io)
+static __always_inline void finish(struct ubdm_io *io, blk_status_t status)
 {
 	struct ubdm_dev *dev = io->dev;
 	struct bio *bio = io->bio;
 	bool write = op_is_write(bio_op(bio));
-	blk_status_t status = BLK_STS_OK;
 	u64 tid = io->tid;
 
-	if (unlikely(io->ret < 0))
-		status = errno_to_blk_status(io->ret);
 	bdev_end_io_acct(bio->bi_bdev, bio_op(bio), io->sectors, io->start);
 	if (write)
 		ubdm_backing_wrote(io->backing);
@@ -55,34 +52,36 @@ static void finish(struct ubdm_io *io)
 	bio_endio(bio);
 }
 
-static void put(struct ubdm_io *io)
+/* Not all of it was read or written. */
+static noinline void fell_short(struct ubdm_io *io)
 {
-	unsigned int bytes = io->sectors << SECTOR_SHIFT;
-
-	if (!atomic_dec_and_test(&io->ref))
-		return;
-	if (io->write_started) {
-		io->write_started = false;
-		kiocb_end_write(&io->ki);
-	}
-	if (unlikely(io->nowait && (io->ret == -EAGAIN ||
-				    io->ret == -EOPNOTSUPP))) {
+	if (io->nowait && (io->ret == -EAGAIN || io->ret == -EOPNOTSUPP)) {
 		/* It would have blocked, or cannot tell (ext4's page cache). */
 		INIT_WORK(&io->work, unbound_work);
 		queue_work(io->dev->unbound_wq, &io->work);
 		return;
 	}
-	if (unlikely(io->ret >= 0 && io->done + io->ret < bytes)) {
+	if (io->ret > 0) {
 		io->done += io->ret;
-		if (io->ret) {
-			INIT_WORK(&io->work, unbound_work);
-			queue_work(io->dev->unbound_wq, &io->work);
-			return;
-		}
-		/* The file ends where the extent does not: not our data. */
-		io->ret = -EIO;
+		INIT_WORK(&io->work, unbound_work);
+		queue_work(io->dev->unbound_wq, &io->work);
+		return;
 	}
-	finish(io);
+	/* The file ends where the extent does not: not our data. */
+	finish(io, io->ret ? errno_to_blk_status(io->ret) : BLK_STS_IOERR);
+}
+
+/* Both references are gone: the file system is through with it. */
+static __always_inline void ended(struct ubdm_io *io)
+{
+	if (io->write_started) {
+		io->write_started = false;
+		kiocb_end_write(&io->ki);
+	}
+	if (likely(io->done + io->ret == io->sectors << SECTOR_SHIFT))
+		finish(io, BLK_STS_OK);
+	else
+		fell_short(io);
 }
 
 static void io_complete(struct kiocb *ki, long ret)
@@ -90,7 +89,8 @@ static void io_complete(struct kiocb *ki, long ret)
 	struct ubdm_io *io = container_of(ki, struct ubdm_io, ki);
 
 	io->ret = ret;
-	put(io);
+	if (atomic_dec_and_test(&io->ref))
+		ended(io);
 }
 
 static unsigned int count_bvecs(struct bio *bio, const struct bio_vec *first)
@@ -147,9 +147,12 @@ static __always_inline void issue(struct ubdm_io *io, bool nowait)
 	} else {
 		ret = b->file->f_op->read_iter(ki, &iter);
 	}
-	if (ret != -EIOCBQUEUED)
-		io_complete(ki, ret);
-	put(io);
+	if (ret != -EIOCBQUEUED) {
+		io->ret = ret;
+		ended(io);
+	} else if (atomic_dec_and_test(&io->ref)) {
+		ended(io);
+	}
 }
 
 struct io_scope {

@@ -95,7 +95,7 @@ done
 share=$(mktemp -d)
 trap 'rm -rf "$share"' EXIT
 # shellcheck disable=SC2086  # words
-"$src/tests/vm/run" --icount --mem 1G --timeout 900 --share "$share" \
+"$src/tests/vm/run" --icount --mem 1G --timeout ${TIMEOUT:-900} --share "$share" \
 	--qemu -plugin --qemu "$src/build/tcg_profile.so,out=$share/counts" \
 	${VM_ARGS:-} "$here/profile.sh" --row "$row" --op "$op" --qd "$qd" \
 	--completion "$completion" --inside
