@@ -550,6 +550,7 @@ static int alloc_queues(struct ubdm_dev *dev)
 		struct ubdm_cpuq *q = per_cpu_ptr(dev->cpuq, cpu);
 
 		init_llist_head(&q->list);
+		init_llist_head(&q->written);
 		INIT_WORK(&q->work, ubdm_hit_file_batch);
 		q->dev = dev;
 	}

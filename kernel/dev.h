@@ -41,7 +41,8 @@ struct ubdm_dev;
 
 /* What each CPU has for itself. */
 struct ubdm_cpuq {
-	struct llist_head list;		/* file hits for this CPU's worker */
+	struct llist_head list;		/* file hits for this CPU's worker ... */
+	struct llist_head written;	/* ... and writes for it to complete */
 	struct work_struct work;
 	struct ubdm_dev *dev;
 	struct ubdm_io *spare;		/* see ubdm_io_alloc(); interrupts off */

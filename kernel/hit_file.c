@@ -84,12 +84,60 @@ static __always_inline void ended(struct ubdm_io *io)
 		fell_short(io);
 }
 
+/*
+ * A file system has something to do after a direct write, in a task.  By itself
+ * it would queue a work item for each; who offers to do it (CALLER_COMP) is given
+ * a function instead, and we do many at a time.  Only for overwrites: what
+ * changes metadata is never handed out, so nothing here waits for a journal.
+ */
+#ifdef IOCB_DIO_CALLER_COMP
+#define CALLER_COMP	IOCB_DIO_CALLER_COMP
+
+static bool wants_task(struct kiocb *ki)
+{
+	return ki->dio_complete;
+}
+
+static void complete_in_task(struct kiocb *ki)
+{
+	struct ubdm_io *io = container_of(ki, struct ubdm_io, ki);
+
+	if (ki->dio_complete)
+		io->ret = ki->dio_complete(ki->private);
+}
+#else
+#define CALLER_COMP	0
+
+static bool wants_task(struct kiocb *ki)
+{
+	return false;
+}
+
+static void complete_in_task(struct kiocb *ki)
+{
+}
+#endif
+
+static void complete_by_worker(struct ubdm_io *io)
+{
+	struct ubdm_dev *dev = io->dev;
+	struct ubdm_cpuq *q = get_cpu_ptr(dev->cpuq);
+
+	if (llist_add(&io->node, &q->written))
+		queue_work_on(smp_processor_id(), dev->wq, &q->work);
+	put_cpu_ptr(dev->cpuq);
+}
+
 static void io_complete(struct kiocb *ki, long ret)
 {
 	struct ubdm_io *io = container_of(ki, struct ubdm_io, ki);
 
 	io->ret = ret;
-	if (atomic_dec_and_test(&io->ref))
+	if (!atomic_dec_and_test(&io->ref))
+		return;
+	if (wants_task(ki))
+		complete_by_worker(io);
+	else
 		ended(io);
 }
 
@@ -142,7 +190,7 @@ static __always_inline void issue(struct ubdm_io *io, bool nowait)
 		if (!io->write_started)
 			kiocb_start_write(ki);
 		io->write_started = true;
-		ki->ki_flags |= IOCB_WRITE;
+		ki->ki_flags |= IOCB_WRITE | CALLER_COMP;
 		ret = b->file->f_op->write_iter(ki, &iter);
 	} else {
 		ret = b->file->f_op->read_iter(ki, &iter);
@@ -151,6 +199,7 @@ static __always_inline void issue(struct ubdm_io *io, bool nowait)
 		io->ret = ret;
 		ended(io);
 	} else if (atomic_dec_and_test(&io->ref)) {
+		complete_in_task(ki);
 		ended(io);
 	}
 }
@@ -207,18 +256,36 @@ static void unbound_work(struct work_struct *work)
 	scope_leave(&scope);
 }
 
+static void complete_written(struct ubdm_cpuq *q)
+{
+	struct llist_node *list = llist_reverse_order(llist_del_all(&q->written));
+	struct ubdm_io *io, *next;
+	unsigned int noio;
+
+	noio = memalloc_noio_save();
+	llist_for_each_entry_safe(io, next, list, node) {
+		complete_in_task(&io->ki);
+		ended(io);
+	}
+	memalloc_noio_restore(noio);
+}
+
 /**
- * ubdm_hit_file_batch - issue what was queued on this CPU
+ * ubdm_hit_file_batch - issue and complete what was queued on this CPU
  * @work: of a struct ubdm_cpuq
  */
 void ubdm_hit_file_batch(struct work_struct *work)
 {
 	struct ubdm_cpuq *q = container_of(work, struct ubdm_cpuq, work);
-	struct llist_node *list = llist_reverse_order(llist_del_all(&q->list));
+	struct llist_node *list;
 	struct io_scope scope = {};
 	struct ubdm_io *io, *next;
 	struct blk_plug plug;
 
+	complete_written(q);
+	list = llist_reverse_order(llist_del_all(&q->list));
+	if (!list)
+		return;
 	blk_start_plug(&plug);
 	llist_for_each_entry_safe(io, next, list, node) {
 		if (scope.on && !scope_fits(&scope, io))

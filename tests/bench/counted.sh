@@ -190,7 +190,8 @@ measure() {
 
 # A row is compared with what it stands on: the raw disk or the file itself.
 summary() {
-	jq -s --arg kernel "$(uname -r)" --argjson ms "$ms" --argjson turns "$turns" '
+	jq -s --argjson order "$(printf '%s\n' "${order[@]}" | jq -R . | jq -s .)" \
+		--arg kernel "$(uname -r)" --argjson ms "$ms" --argjson turns "$turns" '
 	def floor_of: if startswith("disk") then "disk: raw"
 		elif startswith("bare") then "bare: raw"
 		elif startswith("zero") then "disk: raw" else "file: direct" end;
@@ -203,31 +204,9 @@ summary() {
 	map($all["\(.completion)/\(.op)/\(.qd)/\(.row | floor_of)"] as $floor |
 		. + { floor: (.row | floor_of),
 		      added: (if $floor then .instructions - $floor else null end) }) |
+	sort_by([.completion, .op, (.row as $r | $order | index($r)), .qd]) |
 	{ job: "4K at random, io_uring, O_DIRECT", unit: "instructions for each I/O",
 	  kernel: $kernel, ms: $ms, turns: $turns, rows: . }' "$results"
-}
-
-print_table() {
-	local completion op
-
-	for completion in $completions; do
-		for op in $ops; do
-			echo
-			printf '%-34s %15s %17s\n' "4K $op, completion $completion" "QD 1" "QD 32"
-			jq -r --arg c "$completion" --arg op "$op" --argjson order \
-				"$(printf '%s\n' "${order[@]}" | jq -R . | jq -s .)" '
-				.rows | map(select(.completion == $c and .op == $op)) |
-				group_by(.row) | sort_by(.[0].row as $r | $order | index($r)) |
-				.[] | sort_by(.qd) |
-				[.[0].row, (.[] | .instructions,
-				 (if .row == .floor or .added == null then "-" else .added end))] |
-				@tsv' "$work/summary.json" |
-			awk -F '\t' '
-				function add(v) { return v == "-" ? "" : sprintf("(%+d)", v) }
-				{ printf "%-34s %6d %8s %8d %8s\n", $1, $2, add($3), $4, add($5) }' |
-			sed 's/ *$//'
-		done
-	done
 }
 
 order=()
@@ -240,9 +219,9 @@ for completion in $completions; do
 	done
 	undo_all
 done
-summary >"$work/summary.json"
 if [ -n "$json" ]; then
-	cat "$work/summary.json"
+	summary
 else
-	print_table | sed 1d
+	summary >"$work/summary.json"
+	"$(dirname "$0")/show.sh" "$work/summary.json"
 fi
