@@ -143,6 +143,16 @@ bench: deps ## measure it beside others, in a guest; MODE=counted or profile
 	*) echo "MODE=$(MODE): it can be counted or profile" >&2; exit 2 ;; \
 	esac
 
+check-perf: deps ## instructions for each I/O, beside tests/bench/reference.json; UPDATE=1
+	@$(MAKE) --no-print-directory all
+	@if [ -n "$(UPDATE)" ]; then \
+		tests/run --show tests/bench/counted.sh --guard --ms 150 --json \
+			>tests/bench/reference.json.new && \
+		mv tests/bench/reference.json.new tests/bench/reference.json; \
+	else \
+		tests/run -v guest/perf_counted; \
+	fi
+
 shell: deps ## a shell in a guest; IMG=FILE to have that image at hand
 	@$(MAKE) --no-print-directory all
 	@tests/vm/shell "$(IMG)"
@@ -267,5 +277,5 @@ $(FUZZ_BINS): build/fuzz/fuzz_%: build/fuzz/tests/fuzz/fuzz_%.o build/fuzz/libsl
 
 # Objects stay, to be used again.
 .SECONDARY:
-.PHONY: help all module userspace check-build check test test-debug demo bench shell deps \
+.PHONY: help all module userspace check-build check test test-debug demo bench check-perf shell deps \
 	install check-layers style fuzz clean FORCE

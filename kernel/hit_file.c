@@ -91,6 +91,8 @@ static __always_inline void ended(struct ubdm_io *io)
  * changes metadata is never handed out, so nothing here waits for a journal.
  */
 #ifdef IOCB_DIO_CALLER_COMP
+/* One place for both, and ki_waitq is only for buffered I/O. */
+static_assert(offsetof(struct kiocb, dio_complete) == offsetof(struct kiocb, ki_waitq));
 #define CALLER_COMP	IOCB_DIO_CALLER_COMP
 
 static bool wants_task(struct kiocb *ki)
@@ -141,14 +143,12 @@ static void io_complete(struct kiocb *ki, long ret)
 		ended(io);
 }
 
-static unsigned int count_bvecs(struct bio *bio, const struct bio_vec *first)
+static noinline unsigned int count_bvecs(struct bio *bio)
 {
 	struct bvec_iter iter;
 	unsigned int n = 0;
 	struct bio_vec bv;
 
-	if (likely(bio->bi_iter.bi_size <= first->bv_len - bio->bi_iter.bi_bvec_done))
-		return 1;
 	bio_for_each_bvec(bv, bio, iter)
 		n++;
 	return n;
@@ -166,8 +166,10 @@ static __always_inline void issue(struct ubdm_io *io, bool nowait)
 	ssize_t ret;
 
 	first = __bvec_iter_bvec(bio->bi_io_vec, bio->bi_iter);
-	iov_iter_bvec(&iter, write ? ITER_SOURCE : ITER_DEST, first,
-		      count_bvecs(bio, first), bio->bi_iter.bi_size);
+	iov_iter_bvec(&iter, write ? ITER_SOURCE : ITER_DEST, first, 1,
+		      bio->bi_iter.bi_size);
+	if (unlikely(bio->bi_iter.bi_size > first->bv_len - bio->bi_iter.bi_bvec_done))
+		iter.nr_segs = count_bvecs(bio);
 	iter.iov_offset = bio->bi_iter.bi_bvec_done;
 	/* iov_offset does not count in .count, what is done already does. */
 	if (unlikely(io->done))
@@ -176,14 +178,14 @@ static __always_inline void issue(struct ubdm_io *io, bool nowait)
 	io->nowait = nowait;
 	/* Nobody else knows of it yet. */
 	atomic_set(&io->ref, 2);
-	*ki = (struct kiocb) {
-		.ki_filp = b->file,
-		.ki_pos = io->pos + io->done,
-		.ki_complete = io_complete,
-		.ki_ioprio = bio->bi_ioprio,
-		.ki_flags = (b->buffered ? 0 : IOCB_DIRECT) |
-			    (nowait ? IOCB_NOWAIT : 0),
-	};
+	/* Field by field: gcc would clear it with an instruction for each word. */
+	ki->ki_filp = b->file;
+	ki->ki_pos = io->pos + io->done;
+	ki->ki_complete = io_complete;
+	ki->private = NULL;
+	ki->ki_ioprio = bio->bi_ioprio;
+	ki->ki_flags = (b->buffered ? 0 : IOCB_DIRECT) | (nowait ? IOCB_NOWAIT : 0);
+	ki->ki_waitq = NULL;
 	if (write) {
 		if (bio->bi_opf & REQ_FUA)
 			ki->ki_flags |= IOCB_DSYNC;
@@ -314,7 +316,7 @@ static unsigned long stack_left(void)
  * wait on the submitter's own bio_list.  So: no holder, an empty bio_list, no
  * journal, no reclaim, a user's task, and room on the stack.
  */
-static bool may_issue_inline(struct ubdm_dev *dev, struct ubdm_backing *b,
+static __always_inline bool may_issue_inline(struct ubdm_dev *dev, struct ubdm_backing *b,
 			     struct bio *bio)
 {
 	struct bio_list *lists = current->bio_list;
@@ -334,7 +336,7 @@ static bool may_issue_inline(struct ubdm_dev *dev, struct ubdm_backing *b,
 	return stack_left() >= INLINE_STACK_LEFT;
 }
 
-static bool try_inline(struct ubdm_io *io)
+static __always_inline bool try_inline(struct ubdm_io *io)
 {
 	struct bio_list *lists = current->bio_list;
 	struct file *file = io->backing->file;

@@ -191,7 +191,7 @@ measure() {
 # A row is compared with what it stands on: the raw disk or the file itself.
 summary() {
 	jq -s --argjson order "$(printf '%s\n' "${order[@]}" | jq -R . | jq -s .)" \
-		--arg kernel "$(uname -r)" --argjson ms "$ms" --argjson turns "$turns" '
+		--arg kernel "$(uname -r)" --arg fio "$(fio --version)" --argjson ms "$ms" --argjson turns "$turns" '
 	def floor_of: if startswith("disk") then "disk: raw"
 		elif startswith("bare") then "bare: raw"
 		elif startswith("zero") then "disk: raw" else "file: direct" end;
@@ -206,7 +206,7 @@ summary() {
 		      added: (if $floor then .instructions - $floor else null end) }) |
 	sort_by([.completion, .op, (.row as $r | $order | index($r)), .qd]) |
 	{ job: "4K at random, io_uring, O_DIRECT", unit: "instructions for each I/O",
-	  kernel: $kernel, ms: $ms, turns: $turns, rows: . }' "$results"
+	  kernel: $kernel, fio: $fio, ms: $ms, turns: $turns, rows: . }' "$results"
 }
 
 order=()
