@@ -37,6 +37,8 @@ typedef unsigned int gfp_t;
 #define BIT(n)		(1UL << (n))
 
 #define __rcu
+#define likely(x)	__builtin_expect(!!(x), 1)
+#define unlikely(x)	__builtin_expect(!!(x), 0)
 #define __must_hold(x)
 #define __acquires(x)
 #define __releases(x)
