@@ -52,19 +52,24 @@ static __always_inline void finish(struct ubdm_io *io, blk_status_t status)
 	bio_endio(bio);
 }
 
+/* Leave it to a worker that may block. */
+static noinline void issue_blocking(struct ubdm_io *io)
+{
+	INIT_WORK(&io->work, unbound_work);
+	queue_work(io->dev->unbound_wq, &io->work);
+}
+
 /* Not all of it was read or written. */
 static noinline void fell_short(struct ubdm_io *io)
 {
 	if (io->nowait && (io->ret == -EAGAIN || io->ret == -EOPNOTSUPP)) {
 		/* It would have blocked, or cannot tell (ext4's page cache). */
-		INIT_WORK(&io->work, unbound_work);
-		queue_work(io->dev->unbound_wq, &io->work);
+		issue_blocking(io);
 		return;
 	}
 	if (io->ret > 0) {
 		io->done += io->ret;
-		INIT_WORK(&io->work, unbound_work);
-		queue_work(io->dev->unbound_wq, &io->work);
+		issue_blocking(io);
 		return;
 	}
 	/* The file ends where the extent does not: not our data. */
@@ -154,6 +159,29 @@ static noinline unsigned int count_bvecs(struct bio *bio)
 	return n;
 }
 
+/*
+ * Take part in the writes that freezing the file system waits for.  Who must not
+ * block does not wait for a thaw: a submitter would hold up more than its own
+ * write, and the batch worker the very completions that freezing waits for.
+ */
+static bool start_write(struct ubdm_io *io, bool nowait)
+{
+	struct inode *inode = file_inode(io->backing->file);
+
+	if (io->write_started)
+		return true;
+	if (!nowait) {
+		kiocb_start_write(&io->ki);
+	} else if (S_ISREG(inode->i_mode)) {
+		if (!sb_start_write_trylock(inode->i_sb))
+			return false;
+		/* As kiocb_start_write(): its release is not ours. */
+		__sb_writers_release(inode->i_sb, SB_FREEZE_WRITE);
+	}
+	io->write_started = true;
+	return true;
+}
+
 /* One try.  The caller has set the credentials and the allocation scope. */
 static __always_inline void issue(struct ubdm_io *io, bool nowait)
 {
@@ -189,9 +217,10 @@ static __always_inline void issue(struct ubdm_io *io, bool nowait)
 	if (write) {
 		if (bio->bi_opf & REQ_FUA)
 			ki->ki_flags |= IOCB_DSYNC;
-		if (!io->write_started)
-			kiocb_start_write(ki);
-		io->write_started = true;
+		if (unlikely(!start_write(io, nowait))) {
+			issue_blocking(io);
+			return;
+		}
 		ki->ki_flags |= IOCB_WRITE | CALLER_COMP;
 		ret = b->file->f_op->write_iter(ki, &iter);
 	} else {
@@ -336,25 +365,13 @@ static __always_inline bool may_issue_inline(struct ubdm_dev *dev, struct ubdm_b
 	return stack_left() >= INLINE_STACK_LEFT;
 }
 
-static __always_inline bool try_inline(struct ubdm_io *io)
+static __always_inline void issue_inline(struct ubdm_io *io)
 {
 	struct bio_list *lists = current->bio_list;
 	struct file *file = io->backing->file;
 	const struct cred *old = current->cred;
 	unsigned int noio;
 
-	if (op_is_write(bio_op(io->bio))) {
-		struct inode *inode = file_inode(file);
-
-		/* kiocb_start_write() would wait for a frozen file system. */
-		if (S_ISREG(inode->i_mode)) {
-			if (!sb_start_write_trylock(inode->i_sb))
-				return false;
-			/* As kiocb_start_write(): its release is not ours. */
-			__sb_writers_release(inode->i_sb, SB_FREEZE_WRITE);
-			io->write_started = true;
-		}
-	}
 	noio = memalloc_noio_save();
 	/*
 	 * As override_creds(), but both are held by others as long as this takes:
@@ -366,7 +383,6 @@ static __always_inline bool try_inline(struct ubdm_io *io)
 	current->bio_list = lists;
 	rcu_assign_pointer(current->cred, old);
 	memalloc_noio_restore(noio);
-	return true;
 }
 
 /**
@@ -405,14 +421,14 @@ void ubdm_hit_file(struct ubdm_dev *dev, struct bio *bio, struct ubdm_backing *b
 	io->write_started = false;
 	io->start = bio_start_io_acct(bio);
 
-	if (may_inline && may_issue_inline(dev, b, bio) && try_inline(io)) {
+	if (may_inline && may_issue_inline(dev, b, bio)) {
 		ubdm_count(dev, UBDM_S_INLINE);
+		issue_inline(io);
 		return;
 	}
 	ubdm_count(dev, UBDM_S_WORKER);
 	if (!b->nowait) {
-		INIT_WORK(&io->work, unbound_work);
-		queue_work(dev->unbound_wq, &io->work);
+		issue_blocking(io);
 		return;
 	}
 	q = get_cpu_ptr(dev->cpuq);
