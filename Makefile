@@ -124,7 +124,7 @@ test-debug: ## the guests' tests on a kernel that looks for its own mistakes
 	$(MAKE) --no-print-directory build/debug/kernel/ubdmap.ko \
 		KDIR=$$(tests/vm/kernel build "$$dir") && \
 	VM_ARGS="--kernel $$dir --module $(CURDIR)/build/debug/kernel/ubdmap.ko \
-		--slow 4 --more-mem 512 $(VM_ARGS)" \
+		--slow 4 --more-mem 512 $(VM_ARGS)" DEBUG_KERNEL=1 \
 		tests/run --guest $(or $(TESTS),guest/)
 
 demo: deps ## see it work, in a guest

@@ -44,9 +44,11 @@ static int disk_open(struct gendisk *disk, blk_mode_t mode)
 	return dev->closing ? -ENXIO : 0;
 }
 
+static void dev_free(struct ubdm_dev *dev);
+
 static void disk_free(struct gendisk *disk)
 {
-	ubdm_dev_put(disk->private_data);
+	dev_free(disk->private_data);
 }
 
 static const struct block_device_operations disk_fops = {
@@ -169,7 +171,7 @@ static int add_disk_now(struct ubdm_dev *dev)
 	if (IS_ERR(disk))
 		return PTR_ERR(disk);
 	disk->fops = &disk_fops;
-	disk->private_data = ubdm_dev_get(dev);
+	disk->private_data = dev;
 	strscpy(disk->disk_name, dev->name, DISK_NAME_LEN);
 	set_capacity(disk, dev->size);
 	if (dev->flags & UBDM_DEV_F_RO)
@@ -181,7 +183,6 @@ static int add_disk_now(struct ubdm_dev *dev)
 	if (ret) {
 		dev->disk = NULL;
 		put_disk(disk);		/* calls free_disk only once added */
-		ubdm_dev_put(dev);
 		return ret;
 	}
 	dev->disk_added = true;
@@ -331,8 +332,6 @@ static void remove_work(struct work_struct *work)
 	mutex_lock(&ubdm_ctl_mutex);
 	idr_remove(&devices, dev->index);
 	mutex_unlock(&ubdm_ctl_mutex);
-	if (dev->disk)
-		put_disk(dev->disk);
 	ubdm_dev_put(dev);	/* the table's */
 put:
 	ubdm_dev_put(dev);	/* the work's */
@@ -492,10 +491,8 @@ static void free_spare_ios(struct ubdm_dev *dev)
 	}
 }
 
-static void dev_free(struct kref *ref)
+static void dev_free(struct ubdm_dev *dev)
 {
-	struct ubdm_dev *dev = container_of(ref, struct ubdm_dev, ref);
-
 	if (dev->shrinker)
 		ubdm_shrink_exit(dev);
 	if (dev->wq)
@@ -524,15 +521,28 @@ static void dev_free(struct kref *ref)
 	module_put(THIS_MODULE);
 }
 
+static void dev_release(struct kref *ref)
+{
+	struct ubdm_dev *dev = container_of(ref, struct ubdm_dev, ref);
+
+	if (dev->disk_added)
+		put_disk(dev->disk);
+	else
+		dev_free(dev);
+}
+
 /**
  * ubdm_dev_put - drop a reference
  * @dev: the device
+ *
+ * The last one drops the disk, and who has that open frees the device with it:
+ * whoever holds a reference may look at the disk, also after its deletion.
  *
  * Context: process; not from one of the device's own workqueues.
  */
 void ubdm_dev_put(struct ubdm_dev *dev)
 {
-	kref_put(&dev->ref, dev_free);
+	kref_put(&dev->ref, dev_release);
 }
 
 static int alloc_queues(struct ubdm_dev *dev)

@@ -379,8 +379,7 @@ static int on_extents(struct nl_msg *msg, void *arg)
 	struct nlattr *a;
 	int rest;
 
-	nlmsg_for_each_attr(a, h, GENL_HDRLEN, rest)
-	{
+	nlmsg_for_each_attr(a, h, GENL_HDRLEN, rest) {
 		if (nla_type(a) != UBDM_A_EXTENT || x->call.ret < 0)
 			continue;
 		if (nla_len(a) < (int)sizeof(ext)) {

@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,9 @@
 #include <unistd.h>
 
 #include "mapper.h"
+
+#define SETTLE_MS	30000	/* for writes that an old mapper began */
+#define SETTLE_POLL_MS	5
 
 void ubdm_err_set(struct ubdm_err *err, const char *fmt, ...)
 {
@@ -190,6 +194,41 @@ int ubdm_mapper_serve(struct ubdm_mapper *m, int channel, uint32_t block_size,
 	return start(m, block_size, err);
 }
 
+static bool has_placing(const struct sp_extent *ext, unsigned int nr)
+{
+	for (unsigned int i = 0; i < nr; i++)
+		if (ext[i].flags & SP_EXT_PLACING)
+			return true;
+	return false;
+}
+
+/*
+ * What the kernel keeps, once nothing that the old mapper began is under way:
+ * I/O by translations that it took back (rule 22), and PLACEs, of which nobody
+ * could say before they end whether their extents will be there.
+ */
+static int dump_settled(struct ubdm_mapper *m, struct sp_extent **ext,
+			unsigned int *nr, uint64_t *max_tid)
+{
+	struct ubdm_msg msg;
+	int ret;
+
+	for (int ms = 0;; ms += SETTLE_POLL_MS) {
+		ubdm_encode_invalidate(&msg, 0, 0, 0);
+		ret = ubdm_sync_run(m, &msg);
+		if (ret < 0)
+			return ret;
+		ret = ubdm_dump_uncommitted(m, ext, nr, max_tid);
+		if (ret || !has_placing(*ext, *nr))
+			return ret;
+		free(*ext);
+		*ext = NULL;
+		if (ms > SETTLE_MS)
+			return -ETIMEDOUT;
+		poll(NULL, 0, SETTLE_POLL_MS);
+	}
+}
+
 /* Rules 22 to 25: the old mapper's changes become the image's. */
 static int relink(struct ubdm_mapper *m, struct ubdm_err *err)
 {
@@ -199,7 +238,7 @@ static int relink(struct ubdm_mapper *m, struct ubdm_err *err)
 	unsigned int nr;
 	int ret;
 
-	ret = ubdm_dump_uncommitted(m, &ext, &nr, &max_tid);
+	ret = dump_settled(m, &ext, &nr, &max_tid);
 	if (ret) {
 		ubdm_err_set(err,
 			     "reading the device's uncommitted changes: %s",

@@ -98,9 +98,6 @@ static int open_engine(struct sp_image *img, struct sp_err *err)
 	return q2w_open(img, err);
 }
 
-/**
- * sp_open - see slowpath.h
- */
 int sp_open(struct sp_image **out, const struct sp_options *opt, struct sp_err *err)
 {
 	struct sp_image *img;
@@ -139,9 +136,6 @@ int sp_open(struct sp_image **out, const struct sp_options *opt, struct sp_err *
 	return 0;
 }
 
-/**
- * sp_close - see slowpath.h
- */
 void sp_close(struct sp_image *img)
 {
 	if (!img)
@@ -161,25 +155,16 @@ void sp_close(struct sp_image *img)
 	free(img);
 }
 
-/**
- * sp_info - see slowpath.h
- */
 const struct sp_info *sp_info(const struct sp_image *img)
 {
 	return &img->info;
 }
 
-/**
- * sp_store - see slowpath.h
- */
 const struct sp_store *sp_store(const struct sp_image *img, unsigned int i)
 {
 	return i < img->nr_stores ? &img->stores[i] : NULL;
 }
 
-/**
- * sp_stats - see slowpath.h
- */
 void sp_stats(struct sp_image *img, struct sp_stats *stats)
 {
 	pthread_mutex_lock(&img->lock);
@@ -259,9 +244,6 @@ static int fulfil(struct sp_image *img, const struct sp_req *r, struct need *nee
 	}
 }
 
-/**
- * sp_handle - see slowpath.h
- */
 int sp_handle(struct sp_image *img, const struct sp_req *req, bool nonblock)
 {
 	struct need need = { .kind = NEED_NONE, .nonblock = nonblock };
@@ -293,9 +275,6 @@ out:
 	return rc;
 }
 
-/**
- * sp_acked - see slowpath.h
- */
 void sp_acked(struct sp_image *img, uint64_t token, int res)
 {
 	struct pend *p;
@@ -318,9 +297,6 @@ void sp_acked(struct sp_image *img, uint64_t token, int res)
 	pthread_mutex_unlock(&img->lock);
 }
 
-/**
- * sp_work - see slowpath.h
- */
 int sp_work(struct sp_image *img)
 {
 	int ms = -1, more;
@@ -342,9 +318,6 @@ static void rise_above(struct sp_image *img, uint64_t tid)
 		img->next_tid = tid + 1;
 }
 
-/**
- * sp_relink - see slowpath.h
- */
 int sp_relink(struct sp_image *img, const struct sp_extent *ext, unsigned int nr,
 	      uint64_t max_tid, struct sp_err *err)
 {
@@ -367,9 +340,6 @@ int sp_relink(struct sp_image *img, const struct sp_extent *ext, unsigned int nr
 	return rc;
 }
 
-/**
- * sp_finish - see slowpath.h
- */
 int sp_finish(struct sp_image *img, const struct sp_extent *ext, unsigned int nr,
 	      struct sp_err *err)
 {

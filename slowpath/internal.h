@@ -141,6 +141,7 @@ struct item {
  * @tid: its extents'; also the token
  * @place: installed only when acknowledged
  * @nr: items
+ * @room: for how many there is memory
  * @item: for the engine
  */
 struct pend {
@@ -192,7 +193,8 @@ void reply_error(struct sp_image *img, const struct sp_req *req, int error);
  * @write_meta: the round's metadata, lock dropped.  -ENOSPC: again later
  * @committed: the round is durable
  * @work: background work; returns as sp_work()
- * @relink, @finish: as sp_relink(), sp_finish()
+ * @relink: as sp_relink()
+ * @finish: as sp_finish()
  * @exit: free everything
  */
 struct engine {

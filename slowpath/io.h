@@ -54,8 +54,9 @@ void sp_file_close(struct sp_file *f);
  */
 int sp_file_pread(struct sp_file *f, void *buf, size_t len, uint64_t off, size_t *got);
 int sp_file_pwrite(struct sp_file *f, const void *buf, size_t len, uint64_t off);
-int sp_file_zero(struct sp_file *f, uint64_t off, uint64_t len);	/* reads zeros after; may keep space */
-int sp_file_punch(struct sp_file *f, uint64_t off, uint64_t len);	/* reads zeros after; frees space if it can */
+/* Both read zeros after; zero may keep the space, punch frees it if it can. */
+int sp_file_zero(struct sp_file *f, uint64_t off, uint64_t len);
+int sp_file_punch(struct sp_file *f, uint64_t off, uint64_t len);
 int sp_file_sync(struct sp_file *f);		/* fdatasync; an error is sticky */
 int sp_file_size(struct sp_file *f, uint64_t *size);
 int sp_file_truncate(struct sp_file *f, uint64_t size);	/* regular files; never a block device */

@@ -252,16 +252,25 @@ int sp_open(struct sp_image **out, const struct sp_options *opt,
 
 /**
  * sp_info - what it is
+ * @img: the image
+ *
+ * Return: valid until sp_close().
  */
 const struct sp_info *sp_info(const struct sp_image *img);
 
 /**
- * sp_store - the @i-th store, or NULL past the last
+ * sp_store - a file the extents may point to
+ * @img: the image
+ * @i: from 0
+ *
+ * Return: the store, NULL past the last.
  */
 const struct sp_store *sp_store(const struct sp_image *img, unsigned int i);
 
 /**
  * sp_stats - counters
+ * @img: the image
+ * @stats: filled
  */
 void sp_stats(struct sp_image *img, struct sp_stats *stats);
 
@@ -328,6 +337,7 @@ int sp_finish(struct sp_image *img, const struct sp_extent *ext,
 
 /**
  * sp_close - let go of everything; without sp_finish() as a crash would
+ * @img: the image, or NULL
  */
 void sp_close(struct sp_image *img);
 

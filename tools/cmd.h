@@ -21,6 +21,9 @@ enum {
 	EXIT_BUSY = 4, /* device or image in use */
 	EXIT_DRIVER = 5, /* driver not loaded, or another version */
 	EXIT_PERM = 6, /* no permission */
+	/* Between a mapper and its keeper only. */
+	EXIT_HANDED_OVER = 64, /* asked to make room for another mapper */
+	EXIT_NOT_NEEDED = 65, /* the device is gone, or another one serves it */
 };
 
 /**

@@ -20,6 +20,7 @@
 #define POLL_MS 20
 #define RETRY_MS 3000 /* for openers that come and go */
 #define UNHEARD_MS 5000 /* no event: the driver would have begun by now */
+#define KEEPER_MS 2000 /* for a new mapper to come by itself */
 #define EXIT_WAIT_MS \
 	30000 /* for the mapper's process, once the device is gone */
 
@@ -203,6 +204,20 @@ static void wait_mapper(struct del *d)
 		poll(&p, 1, EXIT_WAIT_MS);
 }
 
+/* Its keeper may be about to start one.  Returns whether it has a mapper now. */
+static bool wait_keeper(struct del *d)
+{
+	int64_t give_up = now_ms() + KEEPER_MS;
+
+	while (now_ms() < give_up &&
+	       !ubdm_ctl_get(d->ctl, d->dev.index, &d->dev)) {
+		if (d->dev.state != UBDM_STATE_ORPHANED)
+			return true;
+		pause_ms(POLL_MS);
+	}
+	return false;
+}
+
 /* Nobody else could finish the image. */
 static int adopt_orphan(struct del *d)
 {
@@ -210,6 +225,8 @@ static int adopt_orphan(struct del *d)
 	uint32_t index;
 	int status;
 
+	if (wait_keeper(d))
+		return EXIT_OK;
 	status = launch_mapper(2, args, &index, false);
 	if (!status)
 		return ubdm_ctl_get(d->ctl, d->dev.index, &d->dev) ?

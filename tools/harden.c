@@ -51,9 +51,8 @@ static void spare_from_oom(void)
 
 	if (fd < 0)
 		return;
-	if (write(fd, "-1000", 5) < 0) {
-		/* Not permitted: as before then. */
-	}
+	/* Not permitted: as before then. */
+	(void)!write(fd, "-1000", 5);
 	close(fd);
 }
 
@@ -62,6 +61,8 @@ void harden_process(void)
 	mallopt(M_ARENA_MAX, 2);
 	mallopt(M_TRIM_THRESHOLD, 64 << 20);
 	prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
+	/* As the kernel's own workers on the way of I/O. */
+	setpriority(PRIO_PROCESS, 0, -20);
 	spare_from_oom();
 	lock_memory();
 }

@@ -8,7 +8,8 @@
 #include <stdbool.h>
 
 /**
- * harden_process - io-flusher, locked in memory, spared by the OOM killer
+ * harden_process - io-flusher, locked in memory, spared by the OOM killer, first
+ *	in line for a CPU; each as far as permitted
  *
  * Before the first thread is made: they inherit it.
  */

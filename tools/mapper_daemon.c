@@ -8,6 +8,9 @@
  *	workers	what may block: copies, decompression, metadata, flushes
  *	back	background work (pool, commits by timer), and the clean end
  *
+ * Unless --foreground is given the process is forked by a keeper (keeper.c),
+ * which forks the next one when it dies.
+ *
  * The end comes in one of three ways: SHUTDOWN from the driver (the device is
  * being deleted: back finishes the image, main leaves); the channel becomes
  * useless (another mapper took over: leave at once, touch nothing); a signal.
@@ -28,6 +31,7 @@
 #include <unistd.h>
 
 #include "harden.h"
+#include "keeper.h"
 #include "mapper_process.h"
 
 #define WITHDRAW_MS 20
@@ -283,6 +287,8 @@ static int begin(struct mapper_process *p)
 	if (ret)
 		return tell_failure(p, EXIT_FAIL, "starting up: %s",
 				    strerror(-ret));
+	if (p->after.pid)
+		return mapper_begin_next(p);
 	return p->opt.attach ? mapper_begin_attach(p) : mapper_begin_new(p);
 }
 
@@ -337,7 +343,7 @@ static int run_mapper(int argc, char **argv)
 	else
 		p.opt.foreground = true;
 	p.channel = -1;
-	openlog("ubdmap", LOG_PID, LOG_DAEMON);
+	p.keeper_fd = -1;
 
 	ret = make_absolute(&p.opt);
 	if (ret)
@@ -345,13 +351,21 @@ static int run_mapper(int argc, char **argv)
 				    strerror(-ret));
 	if (chdir("/"))
 		return tell_failure(&p, EXIT_FAIL, "/: %s", strerror(errno));
+	if (!p.opt.foreground) {
+		ret = keep(&p);
+		if (ret)
+			return tell_failure(&p, EXIT_FAIL, "fork: %s",
+					    strerror(-ret));
+	}
 	ret = begin(&p);
 	if (ret)
 		_exit(ret); /* workers may be inside */
 
+	keep_tell_ready(&p);
 	tell_ready(&p);
 	p.ready = true;
 	go_silent(&p);
+	tell_succession(&p);
 	return end(&p, serve_on(&p));
 }
 

@@ -10,8 +10,24 @@
 #include "options.h"
 #include "workers.h"
 
+/**
+ * struct predecessor - the mapper that a keeper replaces
+ * @pid: 0: there was none
+ * @how: it ended, as from waitpid()
+ * @patience_ms: leave the device that long to whoever wants to take it over
+ * @died_ms: when the keeper saw its end, CLOCK_MONOTONIC
+ */
+struct predecessor {
+	pid_t pid;
+	int how;
+	int patience_ms;
+	int64_t died_ms;
+};
+
 struct mapper_process {
 	struct serve_options opt;
+	struct predecessor after;
+	int keeper_fd; /* to tell it that we serve, or -1 */
 	struct ubdm_mapper *m;
 	struct workers workers;
 	pthread_t back;
@@ -44,6 +60,7 @@ int mapper_start_back(struct mapper_process *p);
 /* mapper_start.c: a device, until it is ready; these return exit statuses */
 int mapper_begin_new(struct mapper_process *p);
 int mapper_begin_attach(struct mapper_process *p);
+int mapper_begin_next(struct mapper_process *p);
 
 /* mapper_tell.c: to whoever started us, who prints it; or it is us */
 void tell_log(const struct mapper_process *p, int level, const char *fmt, ...)
@@ -52,5 +69,6 @@ void tell_warning(const struct mapper_process *p, const char *text);
 int tell_failure(const struct mapper_process *p, int status, const char *fmt,
 		 ...) __attribute__((format(printf, 3, 4)));
 void tell_ready(struct mapper_process *p);
+void tell_succession(const struct mapper_process *p);
 
 #endif /* UBDMAP_MAPPER_PROCESS_H */

@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -13,6 +14,8 @@
 #include "mapper_process.h"
 
 #define NODE_WAIT_MS 10000
+#define VACANT_WAIT_MS 10000
+#define VACANT_POLL_MS 2
 
 static int open_channel(struct mapper_process *p)
 {
@@ -208,7 +211,37 @@ static int take_over(struct mapper_process *p, struct ubdm_ctl *ctl)
 	return EXIT_OK;
 }
 
-int mapper_begin_attach(struct mapper_process *p)
+/*
+ * The kernel sees the end of a mapper a moment after its parent does, when io_uring
+ * has let go of the channel.  Returns an exit status: EXIT_OK once the device
+ * has no mapper, EXIT_NOT_NEEDED when it is gone or somebody else serves it.
+ */
+static int wait_vacant(struct mapper_process *p, struct ubdm_ctl *ctl)
+{
+	struct ubdm_device dev;
+
+	for (int ms = 0; ms < VACANT_WAIT_MS; ms += VACANT_POLL_MS) {
+		int ret = ubdm_ctl_get(ctl, p->index, &dev);
+
+		if (ret == -ENODEV)
+			return EXIT_NOT_NEEDED;
+		if (ret)
+			return tell_failure(p, exit_status_of(ret), "%s",
+					    why(ctl, ret));
+		if (dev.state == UBDM_STATE_ORPHANED && !dev.mapper_pid &&
+		    ms >= p->after.patience_ms)
+			return EXIT_OK;
+		/* Not one that is still trying to: it may fail. */
+		if ((dev.state == UBDM_STATE_LIVE ||
+		     dev.state == UBDM_STATE_FAILED) &&
+		    dev.mapper_pid && dev.mapper_pid != (uint32_t)p->after.pid)
+			return EXIT_NOT_NEEDED;
+		poll(NULL, 0, VACANT_POLL_MS);
+	}
+	return tell_failure(p, EXIT_FAIL, "the old mapper does not let go");
+}
+
+static int begin_attach(struct mapper_process *p, bool next)
 {
 	struct ubdm_ctl *ctl;
 	int ret;
@@ -223,7 +256,25 @@ int mapper_begin_attach(struct mapper_process *p)
 		ret = open_ctl(p, &ctl);
 	if (ret)
 		return ret;
-	ret = take_over(p, ctl);
+	if (next)
+		ret = wait_vacant(p, ctl);
+	if (!ret)
+		ret = take_over(p, ctl);
+	/* Another one that tries now may fail: have us called again then. */
+	if (next && ret == EXIT_BUSY)
+		ret = wait_vacant(p, ctl) ?: EXIT_FAIL;
 	ubdm_ctl_close(ctl);
 	return ret;
+}
+
+/* For a device that lost its mapper some time ago. */
+int mapper_begin_attach(struct mapper_process *p)
+{
+	return begin_attach(p, false);
+}
+
+/* For one whose mapper has just died; its keeper has forked us. */
+int mapper_begin_next(struct mapper_process *p)
+{
+	return begin_attach(p, true);
 }

@@ -2,13 +2,42 @@
 /*
  * mapper_tell.c - what a mapper says: to its starter until it is ready, to the
  * system log afterwards.
+ *
+ * The log is written to without waiting, which syslog(3) would do: the logger may
+ * be waiting for our device.  What it has no room for is lost.
  */
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
 #include <syslog.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "mapper_process.h"
+
+static void to_syslog(int level, uint32_t index, const char *msg)
+{
+	static const struct sockaddr_un log = {
+		.sun_family = AF_UNIX,
+		.sun_path = "/dev/log",
+	};
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	char line[900];
+	int len;
+
+	if (fd < 0)
+		return;
+	len = snprintf(line, sizeof(line), "<%d>ubdmap[%d]: ubdmap%u: %s",
+		       LOG_DAEMON | level, getpid(), index, msg);
+	if (len >= (int)sizeof(line))
+		len = sizeof(line) - 1;
+	sendto(fd, line, len, MSG_DONTWAIT | MSG_NOSIGNAL,
+	       (const struct sockaddr *)&log, sizeof(log));
+	close(fd);
+}
 
 void tell_log(const struct mapper_process *p, int level, const char *fmt, ...)
 {
@@ -21,7 +50,7 @@ void tell_log(const struct mapper_process *p, int level, const char *fmt, ...)
 	if (p->opt.foreground)
 		fprintf(stderr, "ubdmap: ubdmap%u: %s\n", p->index, msg);
 	else
-		syslog(level, "ubdmap%u: %s", p->index, msg);
+		to_syslog(level, p->index, msg);
 }
 
 void tell_warning(const struct mapper_process *p, const char *text)
@@ -30,7 +59,7 @@ void tell_warning(const struct mapper_process *p, const char *text)
 		return;
 	if (p->opt.ready_fd >= 0)
 		dprintf(p->opt.ready_fd, "warn %s\n", text);
-	else
+	else if (p->opt.foreground)
 		warn("%s", text);
 }
 
@@ -48,6 +77,8 @@ int tell_failure(const struct mapper_process *p, int status, const char *fmt,
 			*c = ' ';
 	if (p->opt.ready_fd >= 0)
 		dprintf(p->opt.ready_fd, "fail %d %s\n", status, msg);
+	else if (p->after.pid)
+		tell_log(p, LOG_ERR, "no new mapper: %s", msg);
 	else
 		warn("%s", msg);
 	return status;
@@ -62,7 +93,30 @@ void tell_ready(struct mapper_process *p)
 		dprintf(p->opt.ready_fd, "ready %u\n", p->index);
 		return;
 	}
+	if (p->after.pid)
+		return;
 	device_path(p->index, path);
 	puts(path);
 	fflush(stdout);
+}
+
+/* The keeper does not log, so we say what became of the mapper before us. */
+void tell_succession(const struct mapper_process *p)
+{
+	const struct predecessor *a = &p->after;
+	struct timespec t;
+	long long ms;
+
+	if (!a->pid)
+		return;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	ms = t.tv_sec * 1000LL + t.tv_nsec / 1000000 - a->died_ms;
+	if (WIFSIGNALED(a->how))
+		tell_log(p, LOG_WARNING,
+			 "mapper %d was killed (%s); this one took over after %lld ms",
+			 a->pid, strsignal(WTERMSIG(a->how)), ms);
+	else
+		tell_log(p, LOG_WARNING,
+			 "mapper %d ended with status %d; this one took over after %lld ms",
+			 a->pid, WEXITSTATUS(a->how), ms);
 }

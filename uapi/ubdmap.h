@@ -198,7 +198,7 @@ struct ubdm_fetch {
 
 /* ubdm_resolve.flags */
 #define UBDM_RESOLVE_F_INLINE	(1 << 0)	/* the one extent is @ext */
-#define UBDM_RESOLVE_F_FAIL_DEV	(1 << 1)	/* a sync failed: writes and flushes fail from now on */
+#define UBDM_RESOLVE_F_FAIL_DEV	(1 << 1)	/* a sync failed: no write after it */
 
 /**
  * struct ubdm_resolve - RESOLVE: answer a fault

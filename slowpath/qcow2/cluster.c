@@ -183,10 +183,9 @@ bool same_storage(const struct q2 *q, uint64_t a, uint64_t b)
 {
 	enum q2_type ta = q2_type(q, a), tb = q2_type(q, b);
 
-	if ((ta == Q2_COMP) != (tb == Q2_COMP))
-		return false;
-	if (ta == Q2_COMP)
-		return (a & ~Q2_COPIED) == (b & ~Q2_COPIED);
+	if (ta == Q2_COMP || tb == Q2_COMP)
+		return ta == tb &&
+		       (a & ~Q2_COPIED) == (b & ~Q2_COPIED);
 	return q2_offset(a) && q2_offset(a) == q2_offset(b);
 }
 

@@ -61,10 +61,12 @@ struct run {
  * @oldest: lowest tid that is not committed, 0: none
  * @newer: with @in_snap: the lowest that the round does not cover, 0: none
  * @f1: number of the fdatasync by which its content is there, 0: it was before
+ * @in_snap: it is part of the open round
  * @sent: its latest change is not acknowledged
  * @busy: somebody makes its new content
  * @again: changed more than once since it was clean
- * @seen, @touched: sp_finish(): what the kernel says
+ * @seen: sp_finish(): the kernel has an extent for it
+ * @touched: sp_finish(): and has written to it
  */
 struct chg {
 	struct chg *next;

@@ -67,16 +67,28 @@ struct q2_slices;
  * struct q2 - what the header says, and the tables
  * @layer: number of the layer it is
  * @file: the layer's
+ * @version: 2 or 3
  * @cbits: log2 of the cluster in bytes
  * @csect_bits: log2 of the cluster in sectors
  * @cs: the cluster in bytes
  * @l2_bits: log2 of the entries of an L2 table
  * @vsize: virtual size in bytes, a multiple of 512
  * @nr_gc: guest clusters
+ * @incompat: incompatible feature bits
+ * @compat: compatible feature bits
+ * @autoclear: autoclear feature bits
+ * @header_len: bytes
+ * @l1_off: of the L1 table, bytes
+ * @l1_size: entries the file has room for
  * @l1: as in the file, CPU order, with flags; a writable image keeps it in step
  * @l1_used: entries that @vsize needs
  * @codec: of compressed clusters
- * @backing_name, @backing_len: as in the header; NULL: none
+ * @rt_off: of the refcount table, bytes
+ * @rt_clusters: its length
+ * @nr_snapshots: internal ones
+ * @snapshots_off: of their table, bytes
+ * @backing_name: as in the header; NULL: none
+ * @backing_len: of it, bytes
  * @backing_fmt: NULL: not stated
  * @rorder: log2 of the bits of a refcount
  * @bitmaps: it has persistent bitmaps

@@ -36,7 +36,7 @@ static int mark(struct q2w *w, uint64_t off, uint64_t len, bool comp, const char
 	for (uint64_t c = first; c <= last; c++) {
 		hc = &w->hc[c];
 		if (*hc && !(comp && *hc & HC_COMP))
-			return damaged(w, err, "a cluster that is used twice, the second time", off);
+			return damaged(w, err, "a cluster that is used twice, again", off);
 		if ((*hc & HC_COUNT) >= most)
 			return damaged(w, err, "a cluster that is used too often", off);
 		*hc = (*hc & HC_COUNT) + 1;

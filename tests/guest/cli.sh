@@ -177,12 +177,18 @@ printed_is_there() {
 
 check "add killed at any time leaves a device only if it named it" interrupted
 
+# The keeper would start another mapper.
+orphan() {
+	mapper=$(field mapper "$1")
+	kill -9 "$(ps -o ppid= -p "$mapper" | tr -d ' ')" "$mapper"
+}
+
 dev=$(ubdmap add a.raw)
-kill -9 "$(field mapper "$dev")"
+orphan "$dev"
 check "the device of a killed mapper is orphaned" wait_until is_state "$dev" orphaned
 check "attach starts a new one" ubdmap attach "$dev"
 equal "it is live then" "$(field state "$dev")" live
-kill -9 "$(field mapper "$dev")"
+orphan "$dev"
 wait_until is_state "$dev" orphaned
 check "del of an orphan" ubdmap del "$dev"
 check "nothing is left of it then" nothing_left

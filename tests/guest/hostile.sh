@@ -15,7 +15,7 @@ fio --name=other --filename="$dev" --size=16M --direct=1 --ioengine=libaio --iod
 	--verify_fatal=1 --time_based --runtime=40 >/tmp/fio 2>&1 &
 load=$!
 
-check "random and mutated commands are survived" timeout 200 chanfuzz -t 35 /tmp/dir
+check "random and mutated commands are survived" timeout 300 chanfuzz -t 35 /tmp/dir
 cat "$tap_log" >/tmp/told
 note "$(tr '\n' ',' </tmp/told)"
 

@@ -23,6 +23,10 @@ parked_is() {
 	[ "$(counter parked)" = "$1" ]
 }
 
+parked_over() {
+	[ "$(counter parked)" -gt "$1" ]
+}
+
 # Reads 64 KiB at each MiB given, without the page cache.
 reads() {
 	for at; do
@@ -118,11 +122,11 @@ refuses "an orphan with changes that nobody has recorded is not deleted" kctl de
 check "but by force" kctl del -f "$n"
 
 serve -h -x -g 3 /dev/vda
-fio --name=load --filename="$dev" --direct=1 --ioengine=libaio --iodepth=64 --size=64M \
-	--rw=randrw --bs=4k --time_based --runtime=60 >/dev/null 2>&1 &
+fio --allow_file_create=0 --name=load --filename="$dev" --direct=1 --ioengine=libaio \
+	--iodepth=64 --size=64M --rw=randrw --bs=4k --time_based --runtime=60 >/dev/null 2>&1 &
 load=$!
-sleep 2
-check "by force with hundreds of misses waiting" timeout 60 kctl del -f "$n"
+check "dozens of misses wait" until_true 30 parked_over 30
+check "by force with dozens of misses waiting" timeout 60 kctl del -f "$n"
 check "whoever waited is told" until_true 20 sh -c "! kill -0 $load"
 wait $load
 equal "by an error" "$(( $? > 0 ))" 1
@@ -138,17 +142,19 @@ kctl del "$n"
 
 # --- every stage, many times ---
 
+# churn COUNT IMAGE INDEX
 churn() {
+	times=$1 img=$2 img_nr=$3
 	i=0
-	while [ $i -lt "$1" ]; do
+	while [ $i -lt "$times" ]; do
 		i=$((i + 1))
 		case $((i % 6)) in
-		0) set -- "$1" -s new ;;
-		1) set -- "$1" -s backing ;;
-		2) set -- "$1" -s armed ;;
-		*) set -- "$1" -g 3 ;;
+		0) set -- -s new ;;
+		1) set -- -s backing ;;
+		2) set -- -s armed ;;
+		*) set -- -g 3 ;;
 		esac
-		kmap "${2}" "${3}" "$img" >/tmp/churn.$2.$img_nr 2>&1 &
+		kmap "$@" "$img" >"/tmp/churn.$1.$img_nr" 2>&1 &
 		pid=$!
 		sleep 0.0$((i * 7 % 10))
 		[ $((i % 5)) != 4 ] || dd if="/dev/ubdmap$img_nr" of=/dev/null bs=64k \
@@ -174,9 +180,9 @@ truncate -s 1M /tmp/c0 /tmp/c1
 rounds() {
 	r=0
 	while [ $r -lt 10 ]; do
-		img=/tmp/c0 img_nr=0 churn 10 2>/dev/null &
+		churn 10 /tmp/c0 0 2>/dev/null &
 		one=$!
-		img=/tmp/c1 img_nr=1 churn 10 2>/dev/null
+		churn 10 /tmp/c1 1 2>/dev/null
 		wait $one
 		sweep || return 1
 		r=$((r + 1))

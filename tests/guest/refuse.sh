@@ -50,7 +50,7 @@ new() {
 
 # patch OFFSET HEX-BYTES: in a.qcow2
 patch() {
-	# shellcheck disable=SC2059  # bytes
+	# shellcheck disable=SC2059,SC2001  # bytes
 	printf "$(echo "$2" | sed 's/../\\x&/g')" |
 		dd of=a.qcow2 bs=1 seek="$1" conv=notrunc status=none
 }

@@ -54,7 +54,7 @@ for size in 4k 64k 2M; do
 	sync "$dev"
 	check "$c: zeroing what is not there takes nothing" soon 8192 $((empty + 16384 + 6144)) a.qcow2
 	long=$(stat -c %s a.qcow2)
-	for i in 1 2 3 4 5; do
+	for _ in 1 2 3 4 5; do
 		dd if=/dev/urandom of="$dev" bs=1M count=32 seek=500 oflag=direct status=none
 		sync "$dev"
 		blkdiscard -o 500M -l 32M "$dev"
