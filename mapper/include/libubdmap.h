@@ -94,6 +94,8 @@ struct ubdm_device {
  * @io_opt: bytes, 0: no preference
  * @discard_gran: bytes, 0: no discard
  * @flags: UBDM_DEV_F_*
+ * @max_extents: to be kept in the kernel, beside uncommitted ones; 0: the
+ *	driver's default
  * @orphan_timeout: seconds parked requests wait for a mapper; negative: the
  *	driver's default
  * @ident: what it serves, for people
@@ -108,6 +110,7 @@ struct ubdm_create {
 	uint32_t io_opt;
 	uint32_t discard_gran;
 	uint64_t flags;
+	uint64_t max_extents;
 	int orphan_timeout;
 	const char *ident;
 	const char *format;
