@@ -345,8 +345,8 @@ static unsigned long stack_left(void)
  * wait on the submitter's own bio_list.  So: no holder, an empty bio_list, no
  * journal, no reclaim, a user's task, and room on the stack.
  */
-static __always_inline bool may_issue_inline(struct ubdm_dev *dev, struct ubdm_backing *b,
-			     struct bio *bio)
+static __always_inline bool
+may_issue_inline(struct ubdm_dev *dev, struct ubdm_backing *b, struct bio *bio)
 {
 	struct bio_list *lists = current->bio_list;
 

@@ -90,7 +90,7 @@ await() {
 		pause 0.004
 		ios_of "$1"
 		if [ -n "${2:-}" ]; then
-			[ $ios != "$was" ] || return 0
+			[ "$ios" != "$was" ] || return 0
 		else
 			[ $((ios - was)) -lt 30 ] || return 0
 		fi

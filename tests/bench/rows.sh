@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154
 #
 # The contenders of counted.sh, on null_blk disks that complete as asked:
 # . tests/bench/rows.sh, after lib.sh
