@@ -68,7 +68,7 @@ summary() {
 	jq -s --argjson order "$(printf '%s\n' "${order[@]}" | jq -R . | jq -s .)" \
 		--arg kernel "$(uname -r)" --arg fio "$(fio --version)" --argjson ms "$ms" --argjson turns "$turns" '
 	def floor_of: if startswith("disk") then "disk: raw"
-		elif startswith("bare") then "bare: raw"
+		elif startswith("bare") or startswith("miss") then "bare: raw"
 		elif startswith("zero") then "disk: raw" else "file: direct" end;
 	def median: sort | (.[(length - 1) / 2 | floor] + .[length / 2 | floor]) / 2;
 	group_by([.completion, .op, .row, .qd]) | map(.[0] + {

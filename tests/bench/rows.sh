@@ -9,6 +9,8 @@
 #   file: ...	a raw file on ext4 on a disk with memory
 #   qcow2: ...	an image on that file system
 #   zero: ...	an image without data: nothing below is asked
+#   miss: ...	every read asks a mapper that knows no format (kscale), on a
+#		disk that keeps nothing: what the round trip takes
 #
 # $wanted is a regular expression; what does not match is not set up.
 
@@ -154,6 +156,21 @@ file_rows() {
 	fi
 }
 
+miss_row() {
+	local dev='' said=/tmp/kscale.$1
+
+	memory_disk benchmiss 8000 "irqmode=$1" memory_backed=0 discard=0
+	undo_later rmdir /sys/kernel/config/nullb/benchmiss
+	kscale -w -n 1000000 -m 1000 /dev/benchmiss >"$said" 2>&1 &
+	until dev=$(grep '^/dev/' "$said"); do
+		kill -0 $! && sleep 0.05
+	done
+	undo_later "kctl del ${dev#/dev/ubdmap}"
+	add_row "miss: round trip" "$dev"
+	stat_of["miss: round trip"]=/sys/class/block/${dev##*/}/stat
+	read_only["miss: round trip"]=1
+}
+
 # prepare_rows inline|timer
 prepare_rows() {
 	local irqmode=0 dir=/tmp/bench-$1
@@ -178,4 +195,5 @@ prepare_rows() {
 		undo_later "umount $dir; rmdir /sys/kernel/config/nullb/benchmem"
 		file_rows "$dir"
 	fi
+	! want "miss: round trip" || miss_row $irqmode
 }
