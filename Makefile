@@ -131,11 +131,27 @@ demo: deps ## see it work, in a guest
 	@$(MAKE) --no-print-directory all
 	@tests/run --show tests/demo/demo.sh
 
-bench: deps ## measure it beside others, in a guest
+# MODE=counted: all rows in instructions; MODE=profile: of one row, by function.
+# ARGS has more words for the script.
+bench: deps ## measure it beside others, in a guest; MODE=counted or profile
+	@$(MAKE) --no-print-directory all build/tcg_profile.so
+	@case "$(MODE)" in \
+	counted) tests/bench/report.sh $(ARGS) ;; \
+	profile) tests/bench/profile.sh $(ARGS) ;; \
+	"") tests/run --show tests/bench/bench.sh && echo && \
+		tests/run --show tests/bench/counted.sh ;; \
+	*) echo "MODE=$(MODE): it can be counted or profile" >&2; exit 2 ;; \
+	esac
+
+check-perf: deps ## instructions for each I/O, beside tests/bench/reference.json; UPDATE=1
 	@$(MAKE) --no-print-directory all
-	@tests/run --show tests/bench/bench.sh
-	@echo
-	@tests/run --show tests/bench/counted.sh
+	@if [ -n "$(UPDATE)" ]; then \
+		tests/run --show tests/bench/counted.sh --guard --ms 150 --json \
+			>tests/bench/reference.json.new && \
+		mv tests/bench/reference.json.new tests/bench/reference.json; \
+	else \
+		tests/run -v guest/perf_counted; \
+	fi
 
 shell: deps ## a shell in a guest; IMG=FILE to have that image at hand
 	@$(MAKE) --no-print-directory all
@@ -232,6 +248,12 @@ $(HELPER_BINS): build/%: build/tests/tools/%.o build/libubdmap.a build/libslowpa
 	$(call say,LD)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(LIBS)
 
+# A plugin for QEMU, which defines what it leaves undefined.
+build/tcg_profile.so: tests/bench/tcg_profile.c Makefile
+	@mkdir -p $(@D)
+	$(call say,LD)
+	$(Q)$(CC) $(STD) $(WARNINGS) $(CFLAGS) -fPIC -fvisibility=hidden -shared -o $@ $<
+
 test_name = $(basename $(notdir $(1)))
 $(foreach t,$(UNIT_SRCS),$(eval build/asan/$(call test_name,$t): \
 	build/asan/$(t:.c=.o) $(call objs,asan/,$($(call test_name,$t)_SRCS)) \
@@ -255,5 +277,5 @@ $(FUZZ_BINS): build/fuzz/fuzz_%: build/fuzz/tests/fuzz/fuzz_%.o build/fuzz/libsl
 
 # Objects stay, to be used again.
 .SECONDARY:
-.PHONY: help all module userspace check-build check test test-debug demo bench shell deps \
+.PHONY: help all module userspace check-build check test test-debug demo bench check-perf shell deps \
 	install check-layers style fuzz clean FORCE

@@ -101,6 +101,17 @@ static bool permitted(const struct ubdm_hit *hit, bool write)
 	}
 }
 
+static __always_inline void count_hit(struct ubdm_dev *dev, struct bio *bio, bool write)
+{
+	if (write) {
+		ubdm_count(dev, UBDM_S_WRITE_HITS);
+		ubdm_count_add(dev, UBDM_S_WRITE_SECTORS, bio_sectors(bio));
+	} else {
+		ubdm_count(dev, UBDM_S_READ_HITS);
+		ubdm_count_add(dev, UBDM_S_READ_SECTORS, bio_sectors(bio));
+	}
+}
+
 static void drive(struct ubdm_dev *dev, struct bio *bio, bool may_inline)
 {
 	u64 sector = bio->bi_iter.bi_sector;
@@ -163,13 +174,7 @@ static void drive(struct ubdm_dev *dev, struct bio *bio, bool may_inline)
 	ubdm_bio_disown(bio);
 
 	if (likely(hit.type == UBDM_EXT_LINEAR)) {
-		if (write) {
-			ubdm_count(dev, UBDM_S_WRITE_HITS);
-			ubdm_count_add(dev, UBDM_S_WRITE_SECTORS, bio_sectors(bio));
-		} else {
-			ubdm_count(dev, UBDM_S_READ_HITS);
-			ubdm_count_add(dev, UBDM_S_READ_SECTORS, bio_sectors(bio));
-		}
+		count_hit(dev, bio, write);
 		b = READ_ONCE(dev->backing[hit.backing]);
 		ubdm_hit(dev, bio, b, hit.off + (sector - hit.lba), hit.tid,
 			 idx, may_inline);
@@ -186,6 +191,40 @@ static void drive(struct ubdm_dev *dev, struct bio *bio, bool may_inline)
 	}
 }
 
+/*
+ * A bio as it comes from above that is wholly in one extent with storage: most
+ * of them, and what drive() would do, without what else it can do.  False:
+ * nothing has been done.
+ */
+static __always_inline bool drive_fast(struct ubdm_dev *dev, struct bio *bio, bool write)
+{
+	struct ubdm_hit hit;
+	bool found;
+	int idx;
+
+	idx = ubdm_io_enter(dev);
+	if (write) {
+		rcu_read_lock();
+		found = ubdm_tlb_translate(&dev->tlb, bio->bi_iter.bi_sector,
+					   bio_sectors(bio), true, &hit);
+		rcu_read_unlock();
+	} else {
+		/* Cheaper; nothing in there may want to sleep. */
+		rcu_read_lock_sched();
+		found = ubdm_tlb_translate(&dev->tlb, bio->bi_iter.bi_sector,
+					   bio_sectors(bio), false, &hit);
+		rcu_read_unlock_sched();
+	}
+	if (unlikely(!found)) {
+		ubdm_io_leave(dev, idx);
+		return false;
+	}
+	count_hit(dev, bio, write);
+	ubdm_hit(dev, bio, READ_ONCE(dev->backing[hit.backing]), hit.off, hit.tid,
+		 idx, true);
+	return true;
+}
+
 /**
  * ubdm_submit_bio - the disk's submit_bio
  * @bio: from above
@@ -196,7 +235,15 @@ static void drive(struct ubdm_dev *dev, struct bio *bio, bool may_inline)
 void ubdm_submit_bio(struct bio *bio)
 {
 	struct ubdm_dev *dev = bio->bi_bdev->bd_disk->private_data;
+	blk_opf_t what = bio->bi_opf & (REQ_OP_MASK | REQ_PREFLUSH);
 
+	if (likely(bio_sectors(bio))) {
+		if (what == REQ_OP_READ && drive_fast(dev, bio, false))
+			return;
+		if (what == REQ_OP_WRITE && !READ_ONCE(dev->failed) &&
+		    drive_fast(dev, bio, true))
+			return;
+	}
 	if (unlikely(bio->bi_opf & REQ_PREFLUSH)) {
 		ubdm_flush_bio(dev, bio);
 		return;

@@ -9,7 +9,10 @@
 
 /* One hit on its way to a backing. */
 struct ubdm_io {
-	struct ubdm_dev *dev;
+	union {
+		struct ubdm_dev *dev;
+		struct ubdm_io *spare;	/* the next one, in this CPU's cache */
+	};
 	struct ubdm_backing *backing;
 	struct bio *bio;
 	u64 tid;			/* of the extent, for FUA */
@@ -32,10 +35,59 @@ struct ubdm_io {
 			atomic_t ref;	/* submitter and completion */
 			bool nowait;	/* this try must not block */
 			bool write_started; /* kiocb_start_write() was done */
-			bool inline_try;
 		};
 	};
 };
+
+/*
+ * A hit needs a struct ubdm_io and gives it back soon.  Each CPU keeps some, as
+ * the slab allocator takes ten times as long, half of that to clear them
+ * (init_on_alloc).  The pool's own elements are for when memory is short: they
+ * go back to the pool while it lacks any, so who waits for one gets it.  No cache
+ * where it would hide mistakes from KASAN.
+ */
+#define UBDM_IO_SPARE	(IS_ENABLED(CONFIG_KASAN) ? 0 : 64)
+
+static inline struct ubdm_io *ubdm_io_alloc(struct ubdm_dev *dev, bool nowait)
+{
+	struct ubdm_cpuq *q;
+	struct ubdm_io *io;
+	unsigned long flags;
+
+	/* against this CPU's interrupts, in which I/O completes */
+	local_irq_save(flags);
+	q = this_cpu_ptr(dev->cpuq);
+	io = q->spare;
+	if (likely(io)) {
+		q->spare = io->spare;
+		q->nr_spare--;
+	}
+	local_irq_restore(flags);
+	if (likely(io))
+		return io;
+	return mempool_alloc(&dev->io_pool, nowait ? GFP_NOWAIT : GFP_NOIO);
+}
+
+static inline void ubdm_io_free(struct ubdm_dev *dev, struct ubdm_io *io)
+{
+	struct ubdm_cpuq *q;
+	unsigned long flags;
+
+	/* as mempool_free(): whoever took an element has counted it by now */
+	smp_rmb();
+	local_irq_save(flags);
+	q = this_cpu_ptr(dev->cpuq);
+	if (likely(q->nr_spare < UBDM_IO_SPARE &&
+		   READ_ONCE(dev->io_pool.curr_nr) >= dev->io_pool.min_nr)) {
+		io->spare = q->spare;
+		q->spare = io;
+		q->nr_spare++;
+		io = NULL;
+	}
+	local_irq_restore(flags);
+	if (unlikely(io))
+		mempool_free(io, &dev->io_pool);
+}
 
 void ubdm_submit_bio(struct bio *bio);
 void ubdm_bio_drive(struct ubdm_dev *dev, struct bio *bio);

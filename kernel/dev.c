@@ -770,6 +770,23 @@ void ubdm_dev_chan_gone(struct ubdm_dev *dev, struct ubdm_chan *chan, bool done,
 	}
 }
 
+static void free_spare_ios(struct ubdm_dev *dev)
+{
+	struct ubdm_io *io;
+	int cpu;
+
+	if (!dev->cpuq)
+		return;
+	for_each_possible_cpu(cpu) {
+		struct ubdm_cpuq *q = per_cpu_ptr(dev->cpuq, cpu);
+
+		while ((io = q->spare)) {
+			q->spare = io->spare;
+			mempool_free(io, &dev->io_pool);
+		}
+	}
+}
+
 static void dev_free(struct ubdm_dev *dev)
 {
 	WRITE_ONCE(dev->removed, true);
@@ -789,6 +806,7 @@ static void dev_free(struct ubdm_dev *dev)
 	bioset_exit(&dev->place_set);
 	bioset_exit(&dev->clone_set);
 	bioset_exit(&dev->split_set);
+	free_spare_ios(dev);
 	mempool_exit(&dev->io_pool);
 	free_percpu(dev->cpuq);
 	free_percpu(dev->stats);
@@ -840,6 +858,7 @@ static int alloc_queues(struct ubdm_dev *dev)
 		struct ubdm_cpuq *q = per_cpu_ptr(dev->cpuq, cpu);
 
 		init_llist_head(&q->list);
+		init_llist_head(&q->written);
 		INIT_WORK(&q->work, ubdm_hit_file_batch);
 		q->dev = dev;
 	}

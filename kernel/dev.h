@@ -39,11 +39,14 @@
 struct ubdm_chan;
 struct ubdm_dev;
 
-/* File hits waiting to be issued by this CPU's worker. */
+/* What each CPU has for itself. */
 struct ubdm_cpuq {
-	struct llist_head list;
+	struct llist_head list;		/* file hits for this CPU's worker ... */
+	struct llist_head written;	/* ... and writes for it to complete */
 	struct work_struct work;
 	struct ubdm_dev *dev;
+	struct ubdm_io *spare;		/* see ubdm_io_alloc(); interrupts off */
+	unsigned int nr_spare;
 };
 
 struct ubdm_dev_args {

@@ -18,7 +18,7 @@
 #include <linux/blk-cgroup.h>
 
 /* What both ends share; true: @bio waits for a COMMIT and must not end yet. */
-static bool finish(struct ubdm_io *io, struct bio *bio)
+static __always_inline bool finish(struct ubdm_io *io, struct bio *bio)
 {
 	struct ubdm_dev *dev = io->dev;
 	bool write = op_is_write(bio_op(bio));
@@ -31,7 +31,7 @@ static bool finish(struct ubdm_io *io, struct bio *bio)
 		ubdm_dev_backing_failed(dev, bio, U64_MAX, io->backing,
 					blk_status_to_errno(bio->bi_status));
 	ubdm_io_leave(dev, io->srcu_idx);
-	mempool_free(io, &dev->io_pool);
+	ubdm_io_free(dev, io);
 
 	if (unlikely(bio->bi_status)) {
 		ubdm_count(dev, UBDM_S_ERRORS);
@@ -66,7 +66,7 @@ static void end_clone(struct bio *clone)
 }
 
 /* NULL: @bio has ended. */
-static struct bio *clone_for(struct ubdm_io *io, struct bio *bio)
+static noinline struct bio *clone_for(struct ubdm_io *io, struct bio *bio)
 {
 	gfp_t gfp = bio->bi_opf & REQ_NOWAIT ? GFP_NOWAIT : GFP_NOIO;
 	struct ubdm_dev *dev = io->dev;
@@ -75,7 +75,7 @@ static struct bio *clone_for(struct ubdm_io *io, struct bio *bio)
 	clone = bio_alloc_clone(io->backing->bdev, bio, gfp, &dev->clone_set);
 	if (unlikely(!clone)) {
 		ubdm_io_leave(dev, io->srcu_idx);
-		mempool_free(io, &dev->io_pool);
+		ubdm_io_free(dev, io);
 		bio_wouldblock_error(bio);
 		return NULL;
 	}
@@ -103,7 +103,7 @@ void ubdm_hit_bdev(struct ubdm_dev *dev, struct bio *bio, struct ubdm_backing *b
 	bool nowait = bio->bi_opf & REQ_NOWAIT;
 	struct ubdm_io *io;
 
-	io = mempool_alloc(&dev->io_pool, nowait ? GFP_NOWAIT : GFP_NOIO);
+	io = ubdm_io_alloc(dev, nowait);
 	if (unlikely(!io)) {
 		ubdm_io_leave(dev, srcu_idx);
 		bio_wouldblock_error(bio);

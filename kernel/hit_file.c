@@ -29,36 +29,18 @@
 
 static void unbound_work(struct work_struct *work);
 
-static void finish(struct ubdm_io *io)
+static __always_inline void finish(struct ubdm_io *io, blk_status_t status)
 {
 	struct ubdm_dev *dev = io->dev;
 	struct bio *bio = io->bio;
 	bool write = op_is_write(bio_op(bio));
-	blk_status_t status = BLK_STS_OK;
-	bool starved = false;
 	u64 tid = io->tid;
 
-	if (unlikely(io->ret < 0)) {
-		/* Rule 29.  A piece of a PLACE is its PLACE's to repeat. */
-		if ((io->ret == -ENOSPC || io->ret == -EDQUOT) && write &&
-		    bio->bi_pool != &dev->place_set)
-			starved = true;
-		else if (io->ret != -ENOSPC && io->ret != -EDQUOT)
-			ubdm_dev_backing_failed(dev, bio, io->pos >> SECTOR_SHIFT,
-						io->backing, io->ret);
-		status = errno_to_blk_status(io->ret);
-	}
-	bdev_end_io_acct(bio->bi_bdev, bio_op(bio), starved ? 0 : io->sectors,
-			 io->start);
+	bdev_end_io_acct(bio->bi_bdev, bio_op(bio), io->sectors, io->start);
 	if (write)
 		ubdm_backing_wrote(io->backing);
-	/* Who removes the device waits for us, then looks for what starves. */
-	if (unlikely(starved))
-		ubdm_dev_starve(dev, bio);
 	ubdm_io_leave(dev, io->srcu_idx);
-	mempool_free(io, &dev->io_pool);
-	if (unlikely(starved))
-		return;
+	ubdm_io_free(dev, io);
 
 	if (unlikely(status)) {
 		ubdm_count(dev, UBDM_S_ERRORS);
@@ -70,34 +52,117 @@ static void finish(struct ubdm_io *io)
 	bio_endio(bio);
 }
 
-static void put(struct ubdm_io *io)
+/* Leave it to a worker that may block. */
+static noinline void issue_blocking(struct ubdm_io *io)
 {
-	unsigned int bytes = io->sectors << SECTOR_SHIFT;
+	INIT_WORK(&io->work, unbound_work);
+	queue_work(io->dev->unbound_wq, &io->work);
+}
 
-	if (!atomic_dec_and_test(&io->ref))
+/* A write that found no space waits for some, rule 29. */
+static void starve(struct ubdm_io *io)
+{
+	struct ubdm_dev *dev = io->dev;
+	struct bio *bio = io->bio;
+
+	bdev_end_io_acct(bio->bi_bdev, bio_op(bio), 0, io->start);
+	ubdm_backing_wrote(io->backing);
+	/* Who removes the device waits for us, then looks for what starves. */
+	ubdm_dev_starve(dev, bio);
+	ubdm_io_leave(dev, io->srcu_idx);
+	ubdm_io_free(dev, io);
+}
+
+static noinline void failed(struct ubdm_io *io, int error)
+{
+	bool full = error == -ENOSPC || error == -EDQUOT;
+	struct bio *bio = io->bio;
+
+	/* A piece of a PLACE is its PLACE's to repeat. */
+	if (full && op_is_write(bio_op(bio)) && bio->bi_pool != &io->dev->place_set) {
+		starve(io);
 		return;
+	}
+	if (!full)
+		ubdm_dev_backing_failed(io->dev, bio, io->pos >> SECTOR_SHIFT,
+					io->backing, error);
+	finish(io, errno_to_blk_status(error));
+}
+
+/* Not all of it was read or written. */
+static noinline void fell_short(struct ubdm_io *io)
+{
+	if (io->nowait && (io->ret == -EAGAIN || io->ret == -EOPNOTSUPP)) {
+		/* It would have blocked, or cannot tell (ext4's page cache). */
+		issue_blocking(io);
+		return;
+	}
+	if (io->ret > 0) {
+		io->done += io->ret;
+		issue_blocking(io);
+		return;
+	}
+	/* Without an error the file ends where the extent does not: not our data. */
+	failed(io, io->ret ?: -EIO);
+}
+
+/* Both references are gone: the file system is through with it. */
+static __always_inline void ended(struct ubdm_io *io)
+{
 	if (io->write_started) {
 		io->write_started = false;
 		kiocb_end_write(&io->ki);
 	}
-	if (unlikely(io->nowait && (io->ret == -EAGAIN ||
-				    io->ret == -EOPNOTSUPP))) {
-		/* It would have blocked, or cannot tell (ext4's page cache). */
-		INIT_WORK(&io->work, unbound_work);
-		queue_work(io->dev->unbound_wq, &io->work);
-		return;
-	}
-	if (unlikely(io->ret >= 0 && io->done + io->ret < bytes)) {
-		io->done += io->ret;
-		if (io->ret) {
-			INIT_WORK(&io->work, unbound_work);
-			queue_work(io->dev->unbound_wq, &io->work);
-			return;
-		}
-		/* The file ends where the extent does not: not our data. */
-		io->ret = -EIO;
-	}
-	finish(io);
+	if (likely(io->done + io->ret == io->sectors << SECTOR_SHIFT))
+		finish(io, BLK_STS_OK);
+	else
+		fell_short(io);
+}
+
+/*
+ * A file system has something to do after a direct write, in a task.  By itself
+ * it would queue a work item for each; who offers to do it (CALLER_COMP) is given
+ * a function instead, and we do many at a time.  Only for overwrites: what
+ * changes metadata is never handed out, so nothing here waits for a journal.
+ */
+#ifdef IOCB_DIO_CALLER_COMP
+/* One place for both, and ki_waitq is only for buffered I/O. */
+static_assert(offsetof(struct kiocb, dio_complete) == offsetof(struct kiocb, ki_waitq));
+#define CALLER_COMP	IOCB_DIO_CALLER_COMP
+
+static bool wants_task(struct kiocb *ki)
+{
+	return ki->dio_complete;
+}
+
+static void complete_in_task(struct kiocb *ki)
+{
+	struct ubdm_io *io = container_of(ki, struct ubdm_io, ki);
+
+	if (ki->dio_complete)
+		io->ret = ki->dio_complete(ki->private);
+}
+#else
+#define CALLER_COMP	0
+
+static bool wants_task(struct kiocb *ki)
+{
+	return false;
+}
+
+static void complete_in_task(struct kiocb *ki)
+{
+}
+#endif
+
+static void complete_by_worker(struct ubdm_io *io)
+{
+	struct ubdm_dev *dev = io->dev;
+	struct ubdm_cpuq *q = get_cpu_ptr(dev->cpuq);
+
+	if (llist_add(&io->node, &q->written))
+		queue_work_on(smp_processor_id(), dev->wq, &q->work);
+	put_cpu_ptr(dev->cpuq);
 }
 
 static void io_complete(struct kiocb *ki, long ret)
@@ -105,10 +170,15 @@ static void io_complete(struct kiocb *ki, long ret)
 	struct ubdm_io *io = container_of(ki, struct ubdm_io, ki);
 
 	io->ret = ret;
-	put(io);
+	if (!atomic_dec_and_test(&io->ref))
+		return;
+	if (wants_task(ki))
+		complete_by_worker(io);
+	else
+		ended(io);
 }
 
-static unsigned int count_bvecs(struct bio *bio)
+static noinline unsigned int count_bvecs(struct bio *bio)
 {
 	struct bvec_iter iter;
 	unsigned int n = 0;
@@ -119,49 +189,80 @@ static unsigned int count_bvecs(struct bio *bio)
 	return n;
 }
 
+/*
+ * Take part in the writes that freezing the file system waits for.  Who must not
+ * block does not wait for a thaw: a submitter would hold up more than its own
+ * write, and the batch worker the very completions that freezing waits for.
+ */
+static bool start_write(struct ubdm_io *io, bool nowait)
+{
+	struct inode *inode = file_inode(io->backing->file);
+
+	if (io->write_started)
+		return true;
+	if (!nowait) {
+		kiocb_start_write(&io->ki);
+	} else if (S_ISREG(inode->i_mode)) {
+		if (!sb_start_write_trylock(inode->i_sb))
+			return false;
+		/* As kiocb_start_write(): its release is not ours. */
+		__sb_writers_release(inode->i_sb, SB_FREEZE_WRITE);
+	}
+	io->write_started = true;
+	return true;
+}
+
 /* One try.  The caller has set the credentials and the allocation scope. */
-static void issue(struct ubdm_io *io, bool nowait)
+static __always_inline void issue(struct ubdm_io *io, bool nowait)
 {
 	struct bio *bio = io->bio;
-	struct bvec_iter at = bio->bi_iter;
+	struct ubdm_backing *b = io->backing;
 	bool write = op_is_write(bio_op(bio));
-	struct file *file = io->backing->file;
 	struct kiocb *ki = &io->ki;
+	const struct bio_vec *first;
 	struct iov_iter iter;
 	ssize_t ret;
 
-	iov_iter_bvec(&iter, write ? ITER_SOURCE : ITER_DEST,
-		      __bvec_iter_bvec(bio->bi_io_vec, at), count_bvecs(bio),
-		      at.bi_size);
-	iter.iov_offset = at.bi_bvec_done;
+	first = __bvec_iter_bvec(bio->bi_io_vec, bio->bi_iter);
+	iov_iter_bvec(&iter, write ? ITER_SOURCE : ITER_DEST, first, 1,
+		      bio->bi_iter.bi_size);
+	if (unlikely(bio->bi_iter.bi_size > first->bv_len - bio->bi_iter.bi_bvec_done))
+		iter.nr_segs = count_bvecs(bio);
+	iter.iov_offset = bio->bi_iter.bi_bvec_done;
 	/* iov_offset does not count in .count, what is done already does. */
-	if (io->done)
+	if (unlikely(io->done))
 		iov_iter_advance(&iter, io->done);
 
 	io->nowait = nowait;
+	/* Nobody else knows of it yet. */
 	atomic_set(&io->ref, 2);
-	*ki = (struct kiocb) {
-		.ki_filp = file,
-		.ki_pos = io->pos + io->done,
-		.ki_complete = io_complete,
-		.ki_ioprio = bio->bi_ioprio,
-		.ki_flags = (io->backing->buffered ? 0 : IOCB_DIRECT) |
-			    (nowait ? IOCB_NOWAIT : 0),
-	};
+	/* Field by field: gcc would clear it with an instruction for each word. */
+	ki->ki_filp = b->file;
+	ki->ki_pos = io->pos + io->done;
+	ki->ki_complete = io_complete;
+	ki->private = NULL;
+	ki->ki_ioprio = bio->bi_ioprio;
+	ki->ki_flags = (b->buffered ? 0 : IOCB_DIRECT) | (nowait ? IOCB_NOWAIT : 0);
+	ki->ki_waitq = NULL;
 	if (write) {
 		if (bio->bi_opf & REQ_FUA)
 			ki->ki_flags |= IOCB_DSYNC;
-		if (!io->write_started)
-			kiocb_start_write(ki);
-		io->write_started = true;
-		ki->ki_flags |= IOCB_WRITE;
-		ret = file->f_op->write_iter(ki, &iter);
+		if (unlikely(!start_write(io, nowait))) {
+			issue_blocking(io);
+			return;
+		}
+		ki->ki_flags |= IOCB_WRITE | CALLER_COMP;
+		ret = b->file->f_op->write_iter(ki, &iter);
 	} else {
-		ret = file->f_op->read_iter(ki, &iter);
+		ret = b->file->f_op->read_iter(ki, &iter);
 	}
-	if (ret != -EIOCBQUEUED)
-		io_complete(ki, ret);
-	put(io);
+	if (ret != -EIOCBQUEUED) {
+		io->ret = ret;
+		ended(io);
+	} else if (atomic_dec_and_test(&io->ref)) {
+		complete_in_task(ki);
+		ended(io);
+	}
 }
 
 struct io_scope {
@@ -216,18 +317,36 @@ static void unbound_work(struct work_struct *work)
 	scope_leave(&scope);
 }
 
+static void complete_written(struct ubdm_cpuq *q)
+{
+	struct llist_node *list = llist_reverse_order(llist_del_all(&q->written));
+	struct ubdm_io *io, *next;
+	unsigned int noio;
+
+	noio = memalloc_noio_save();
+	llist_for_each_entry_safe(io, next, list, node) {
+		complete_in_task(&io->ki);
+		ended(io);
+	}
+	memalloc_noio_restore(noio);
+}
+
 /**
- * ubdm_hit_file_batch - issue what was queued on this CPU
+ * ubdm_hit_file_batch - issue and complete what was queued on this CPU
  * @work: of a struct ubdm_cpuq
  */
 void ubdm_hit_file_batch(struct work_struct *work)
 {
 	struct ubdm_cpuq *q = container_of(work, struct ubdm_cpuq, work);
-	struct llist_node *list = llist_reverse_order(llist_del_all(&q->list));
+	struct llist_node *list;
 	struct io_scope scope = {};
 	struct ubdm_io *io, *next;
 	struct blk_plug plug;
 
+	complete_written(q);
+	list = llist_reverse_order(llist_del_all(&q->list));
+	if (!list)
+		return;
 	blk_start_plug(&plug);
 	llist_for_each_entry_safe(io, next, list, node) {
 		if (scope.on && !scope_fits(&scope, io))
@@ -256,8 +375,8 @@ static unsigned long stack_left(void)
  * wait on the submitter's own bio_list.  So: no holder, an empty bio_list, no
  * journal, no reclaim, a user's task, and room on the stack.
  */
-static bool may_issue_inline(struct ubdm_dev *dev, struct ubdm_backing *b,
-			     struct bio *bio)
+static __always_inline bool
+may_issue_inline(struct ubdm_dev *dev, struct ubdm_backing *b, struct bio *bio)
 {
 	struct bio_list *lists = current->bio_list;
 
@@ -276,34 +395,24 @@ static bool may_issue_inline(struct ubdm_dev *dev, struct ubdm_backing *b,
 	return stack_left() >= INLINE_STACK_LEFT;
 }
 
-static bool try_inline(struct ubdm_io *io)
+static __always_inline void issue_inline(struct ubdm_io *io)
 {
 	struct bio_list *lists = current->bio_list;
 	struct file *file = io->backing->file;
-	const struct cred *old;
+	const struct cred *old = current->cred;
 	unsigned int noio;
 
-	if (op_is_write(bio_op(io->bio))) {
-		struct inode *inode = file_inode(file);
-
-		/* kiocb_start_write() would wait for a frozen file system. */
-		if (S_ISREG(inode->i_mode)) {
-			if (!sb_start_write_trylock(inode->i_sb))
-				return false;
-			/* As kiocb_start_write(): its release is not ours. */
-			__sb_writers_release(inode->i_sb, SB_FREEZE_WRITE);
-			io->write_started = true;
-		}
-	}
 	noio = memalloc_noio_save();
-	old = current_cred() == file->f_cred ? NULL : override_creds(file->f_cred);
+	/*
+	 * As override_creds(), but both are held by others as long as this takes:
+	 * no counting, which every CPU would do in the same place.
+	 */
+	rcu_assign_pointer(current->cred, file->f_cred);
 	current->bio_list = NULL;
 	issue(io, true);
 	current->bio_list = lists;
-	if (old)
-		revert_creds(old);
+	rcu_assign_pointer(current->cred, old);
 	memalloc_noio_restore(noio);
-	return true;
 }
 
 /**
@@ -325,7 +434,7 @@ void ubdm_hit_file(struct ubdm_dev *dev, struct bio *bio, struct ubdm_backing *b
 	struct ubdm_cpuq *q;
 	struct ubdm_io *io;
 
-	io = mempool_alloc(&dev->io_pool, nowait ? GFP_NOWAIT : GFP_NOIO);
+	io = ubdm_io_alloc(dev, nowait);
 	if (unlikely(!io)) {
 		ubdm_io_leave(dev, srcu_idx);
 		bio_wouldblock_error(bio);
@@ -342,14 +451,14 @@ void ubdm_hit_file(struct ubdm_dev *dev, struct bio *bio, struct ubdm_backing *b
 	io->write_started = false;
 	io->start = bio_start_io_acct(bio);
 
-	if (may_inline && may_issue_inline(dev, b, bio) && try_inline(io)) {
+	if (may_inline && may_issue_inline(dev, b, bio)) {
 		ubdm_count(dev, UBDM_S_INLINE);
+		issue_inline(io);
 		return;
 	}
 	ubdm_count(dev, UBDM_S_WORKER);
 	if (!b->nowait) {
-		INIT_WORK(&io->work, unbound_work);
-		queue_work(dev->unbound_wq, &io->work);
+		issue_blocking(io);
 		return;
 	}
 	q = get_cpu_ptr(dev->cpuq);

@@ -71,10 +71,11 @@ void ubdm_tlb_destroy(struct ubdm_tlb *tlb)
 }
 
 /* The leaf and slot that hit was taken from; NULL if it is a hole. */
-static struct ubdm_tlb_node *find(struct ubdm_tlb *tlb, u64 lba,
-				  struct ubdm_hit *hit, unsigned int *slot)
+static struct ubdm_tlb_node *
+find(struct ubdm_tlb *tlb, u64 lba, struct ubdm_hit *hit, unsigned int *slot)
 {
-	struct ubdm_tlb_node *node = rcu_dereference(tlb->root);
+	struct ubdm_tlb_node *node = rcu_dereference_check(tlb->root,
+						rcu_read_lock_sched_held());
 	const struct ubdm_tlb_slot *s;
 	u64 next = U64_MAX, behind = 0;
 	unsigned int n;
@@ -140,7 +141,8 @@ static bool mark_touched(struct ubdm_tlb *tlb, struct ubdm_tlb_node *leaf,
  * @hit: out: the extent that contains @lba, or with type 0 the hole around it
  *	(up to U64_MAX behind the last extent)
  *
- * Context: under rcu_read_lock(), and the device's SRCU if I/O follows.
+ * Context: under rcu_read_lock() or rcu_read_lock_sched(), and the device's SRCU
+ * if I/O follows.
  */
 void ubdm_tlb_lookup(struct ubdm_tlb *tlb, u64 lba, struct ubdm_hit *hit)
 {
@@ -158,7 +160,7 @@ void ubdm_tlb_lookup(struct ubdm_tlb *tlb, u64 lba, struct ubdm_hit *hit)
  * An uncommitted extent that permits the write is marked as touched, so that
  * every FLUSH and DUMP that begins after this returned knows it.
  *
- * Context: as ubdm_tlb_lookup().
+ * Context: under rcu_read_lock(), and the device's SRCU if I/O follows.
  */
 void ubdm_tlb_lookup_write(struct ubdm_tlb *tlb, u64 lba, struct ubdm_hit *hit)
 {
@@ -176,6 +178,53 @@ void ubdm_tlb_lookup_write(struct ubdm_tlb *tlb, u64 lba, struct ubdm_hit *hit)
 	if (leaf && hit->tid && hit->perm & UBDM_PERM_W)
 		mark_touched(tlb, leaf, slot, hit->tid);
 	spin_unlock(&tlb->touch);
+}
+
+/**
+ * ubdm_tlb_translate() - translate sectors that all lie in one extent with storage
+ * @tlb: the TLB
+ * @lba: the first sector
+ * @nr: how many
+ * @write: they will be written, which is noted as by ubdm_tlb_lookup_write()
+ * @hit: out: valid are off (of @lba itself), tid and backing
+ *
+ * What nearly every hit needs, and no more.
+ *
+ * Context: as ubdm_tlb_lookup(); for a write as ubdm_tlb_lookup_write().
+ * Return: false if it is not as simple as that: look up in full.
+ */
+bool ubdm_tlb_translate(struct ubdm_tlb *tlb, u64 lba, unsigned int nr, bool write,
+			struct ubdm_hit *hit)
+{
+	struct ubdm_tlb_node *node = rcu_dereference_check(tlb->root,
+						rcu_read_lock_sched_held());
+	const struct ubdm_tlb_slot *s;
+	unsigned int n;
+	u64 skip;
+
+	if (unlikely(!node))
+		return false;
+	while (node->level) {
+		n = ubdm_tlb_upto(node->key, node->nr, lba);
+		node = node->child[n ? n - 1 : 0];
+	}
+	n = ubdm_tlb_upto(node->start, node->nr, lba);
+	if (unlikely(!n))
+		return false;
+	s = &node->slot[--n];
+	skip = lba - node->start[n];
+	if (unlikely(skip + nr > s->len || s->type != UBDM_EXT_LINEAR ||
+		     !(s->perm & (write ? UBDM_PERM_W : UBDM_PERM_R))))
+		return false;
+	hit->off = s->off + skip;
+	hit->backing = s->backing;
+	hit->tid = s->tid;
+	if (unlikely(s->tid))
+		hit->tid = s->tid > READ_ONCE(tlb->committed_tid) ? s->tid : 0;
+	if (unlikely(!(READ_ONCE(node->accessed) & BIT(n))))
+		set_bit(n, &node->accessed);
+	/* If the leaf is on its way out, the full lookup knows what to do. */
+	return !write || !hit->tid || mark_touched(tlb, node, n, hit->tid);
 }
 
 /**

@@ -475,6 +475,56 @@ static bool turn_right(struct ubdm_txn *txn)
 	return true;
 }
 
+/*
+ * The neighbour on the right of the path's leaf, which is full, if it has room
+ * enough to be worth a copy.
+ */
+static struct ubdm_tlb_node *roomy_right(const struct ubdm_txn *txn)
+{
+	unsigned int l = txn->depth - 1;
+	struct ubdm_tlb_node *parent, *right;
+
+	if (!l || txn->path[l - 1].i + 1 == txn->path[l - 1].node->nr)
+		return NULL;
+	parent = txn->path[l - 1].node;
+	right = parent->child[txn->path[l - 1].i + 1];
+	return right->nr <= UBDM_LEAF_MAX * 7 / 8 ? right : NULL;
+}
+
+/*
+ * The path's leaf is full: even it out with its neighbour on the right, instead
+ * of splitting it, or else who inserts at one place again and again would leave a
+ * row of leaves behind that are half full.  The path leads to the same extent
+ * afterwards.
+ */
+static int even_out(struct ubdm_txn *txn, struct ubdm_tlb_node *right)
+{
+	unsigned int l = txn->depth - 1, n, i = txn->path[l - 1].i + 1;
+	struct ubdm_tlb_node *leaf, *parent, *old = right;
+
+	if (reserve(txn, !owned(txn, right) + nr_foreign(txn)))
+		return -ENOMEM;
+	own(txn);
+	leaf = txn->path[l].node;
+	parent = txn->path[l - 1].node;
+	n = (leaf->nr - right->nr + 1) / 2;
+	if (!owned(txn, right)) {
+		right = take(txn, 0);
+		copy_into(txn, right, 0, old, 0, old->nr);
+		retire(txn, old);
+		parent->child[i] = right;
+	}
+	copy_into(txn, right, 0, leaf, leaf->nr - n, n);
+	cut(leaf, leaf->nr - n);
+	parent->key[i] = right->start[0];
+	if (txn->path[l].i >= leaf->nr) {
+		txn->path[l].i -= leaf->nr;
+		txn->path[l].node = right;
+		txn->path[l - 1].i = i;
+	}
+	return 0;
+}
+
 /**
  * ubdm_txn_insert() - add an extent
  * @txn: the transaction; its path is void afterwards
@@ -505,7 +555,16 @@ int ubdm_txn_insert(struct ubdm_txn *txn, const struct ubdm_tlb_ent *ent)
 	l = txn->depth - 1;
 	if (txn->path[l].i + 1 == UBDM_LEAF_MAX)
 		turn_right(txn);
+	leaf = txn->path[l].node;
 	pos = txn->path[l].i + 1;
+	/* Who appends or prepends leaves a full leaf behind. */
+	if (leaf->nr == UBDM_LEAF_MAX && pos && pos < leaf->nr) {
+		right = roomy_right(txn);
+		if (right && even_out(txn, right))
+			return -ENOMEM;
+		right = NULL;
+		pos = txn->path[l].i + 1;
+	}
 
 	while (need < txn->depth) {
 		leaf = txn->path[l - need].node;
@@ -543,9 +602,9 @@ static void merge(struct ubdm_txn *txn, unsigned int l)
 	struct ubdm_tlb_node *node = txn->path[l].node, *sibling;
 	struct ubdm_tlb_node *parent = txn->path[l - 1].node;
 	unsigned int i = txn->path[l - 1].i;
-	unsigned int limit = capacity(node) * 3 / 4;
+	unsigned int limit = capacity(node) * 7 / 8;
 
-	if (node->nr >= capacity(node) / 3)
+	if (node->nr >= capacity(node) / 2)
 		return;
 	if (i + 1 < parent->nr && parent->child[i + 1]->nr + node->nr <= limit) {
 		sibling = parent->child[i + 1];

@@ -269,6 +269,8 @@ int ubdm_ctl_create(struct ubdm_ctl *ctl, const struct ubdm_create *c,
 		NLA_PUT_U32(msg, UBDM_A_IO_OPT, c->io_opt);
 	NLA_PUT_U32(msg, UBDM_A_DISCARD_GRAN, c->discard_gran);
 	NLA_PUT_U64(msg, UBDM_A_FLAGS, c->flags);
+	if (c->max_extents)
+		NLA_PUT_U64(msg, UBDM_A_MAX_EXTENTS, c->max_extents);
 	if (c->orphan_timeout >= 0)
 		NLA_PUT_U32(msg, UBDM_A_ORPHAN_TIMEOUT, c->orphan_timeout);
 	if (c->space_timeout >= 0)

@@ -98,6 +98,8 @@ struct ubdm_device {
  * @io_opt: bytes, 0: no preference
  * @discard_gran: bytes, 0: no discard
  * @flags: UBDM_DEV_F_*
+ * @max_extents: to be kept in the kernel, beside uncommitted ones; 0: the
+ *	driver's default
  * @orphan_timeout: seconds parked requests wait for a mapper; negative: the
  *	driver's default
  * @space_timeout: seconds writes wait for space below, 0: without end; negative:
@@ -114,6 +116,7 @@ struct ubdm_create {
 	uint32_t io_opt;
 	uint32_t discard_gran;
 	uint64_t flags;
+	uint64_t max_extents;
 	int orphan_timeout;
 	int space_timeout;
 	const char *ident;

@@ -1,126 +1,102 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
-# needs: --icount --mem 1G --timeout 900
+# needs: --icount --mem 1G --timeout 3600
 #
-# How many instructions does a read of mapped data take?
+# How many instructions does a 4K read or write of mapped data take?
 #
-#   counted.sh [--ms N] [--json]
+#   counted.sh [--full | --guard] [--rows REGEX] [--ops "read write"]
+#              [--completions "inline timer"] [--ms N] [--turns N] [--json]
 #
 # In a guest whose clock counts instructions (one CPU, repeatable to about 1 %,
-# whatever else the machine does), with fio's own share, for 4K random reads at
-# queue depth 1 and 32, io_uring, O_DIRECT, on a null_blk disk that keeps data
-# in memory and completes at once, for MS milliseconds of guest time (300) each. Wake-ups across CPUs are what this cannot
-# show; bench.sh can.
+# whatever else the machine does), with fio's own share: io_uring, O_DIRECT, 4K at
+# random places, queue depth 1 and 32. The clock also runs while the CPU waits
+# for a disk; that time is taken off. Storage is a null_blk disk that completes
+# at once (inline) or by a timer's interrupt after 10 us (timer). Without
+# options: reads, inline, the rows that "make bench" shows. --full: everything.
+# --guard: the rows of "make check-perf". Wake-ups across CPUs are what this
+# cannot show; bench.sh can. See docs/performance.md.
 
 set -euo pipefail
 
 # shellcheck source=lib.sh
 . "$(dirname "$(realpath "$0")")/lib.sh"
+# shellcheck source=rows.sh
+. "$(dirname "$(realpath "$0")")/rows.sh"
 
-ms=300 json=''
+ms=300 turns=1 json='' ops=read completions=inline
+wanted='^(disk: |file: (direct|loop|ubdmap)|qcow2: (ubdmap, preallocated|qemu-nbd))'
 while [ $# -gt 0 ]; do
 	case $1 in
+	--full) wanted=. ops="read write" completions="inline timer" turns=3 ;;
+	--guard)
+		wanted='^(disk: (raw|ubdmap)|file: (direct|ubdmap)|qcow2: ubdmap, thin)'
+		wanted+='|^zero: ubdmap'
+		ops="read write" completions="inline timer"
+		;;
+	--rows) wanted=$2; shift ;;
+	--ops) ops=$2; shift ;;
+	--completions) completions=$2; shift ;;
 	--ms) ms=$2; shift ;;
+	--turns) turns=$2; shift ;;
 	--json) json=1 ;;
 	*) sed -n '5,/^$/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 	esac
 	shift
 done
 
-if [ "${UBDMAP_GUEST#* }" != icount ]; then
-	echo "counted.sh wants a guest with --icount: tests/run --show $0" >&2
-	exit 2
-fi
+# shellcheck source=icount.sh
+. "$(dirname "$(realpath "$0")")/icount.sh"
+trap 'set +e; undo_all; rm -rf "$work"' EXIT
 
-depths=(1 32)
+results=$work/results.json
+: >"$results"
 
-# On a disk, and each over that; then the same on a file.
-on_disk() {
-	local dev
+# measure OP COMPLETION: after a short run for what happens only once
+measure() {
+	local turn
 
-	memory_disk benchraw 64
-	dd if=/dev/urandom of=/dev/benchraw bs=1M count=64 oflag=direct status=none
-	add_row "disk (null_blk)" /dev/benchraw
-	modprobe dm_mod
-	dmsetup create --noudevsync benchlinear --table "0 131072 linear /dev/benchraw 0"
-	add_row "disk: dm-linear" /dev/dm-0
-	dev=$(losetup --direct-io=on --find --show /dev/benchraw)
-	add_row "disk: loop" "$dev"
-	dev=$(ubdmap add --read-only -f raw /dev/benchraw)
-	add_row "disk: ubdmap" "$dev"
+	one_run "$1" 100 >/dev/null
+	for ((turn = 0; turn < turns; turn++)); do
+		one_run "$1" "$ms"
+	done | jq -R --arg op "$1" --arg completion "$2" '
+		split("\t") | { row: .[0], op: $op, completion: $completion,
+				qd: (.[1] | tonumber), is: (.[2] | tonumber) }' >>"$results"
 }
 
-on_file() {
-	local dir=/tmp/bench dev
-
-	memory_fs benchmem 256 $dir
-	dd if=/dev/benchraw of=$dir/a.raw bs=1M status=none
-	qemu-img convert -f raw -O qcow2 $dir/a.raw $dir/a.qcow2
-	sync
-	add_row "file (ext4)" $dir/a.raw
-	dev=$(losetup --direct-io=on --find --show $dir/a.raw)
-	add_row "file: loop" "$dev"
-	dev=$(ubdmap add --read-only $dir/a.raw)
-	add_row "file: ubdmap" "$dev"
-	dev=$(ubdmap add --read-only $dir/a.qcow2)
-	add_row "qcow2: ubdmap" "$dev"
-	qemu-nbd --read-only -f qcow2 --cache=none --aio=io_uring \
-		--connect=/dev/nbd0 $dir/a.qcow2
-	add_row "qcow2: qemu-nbd" /dev/nbd0
+# A row is compared with what it stands on: the raw disk or the file itself.
+summary() {
+	jq -s --argjson order "$(printf '%s\n' "${order[@]}" | jq -R . | jq -s .)" \
+		--arg kernel "$(uname -r)" --arg fio "$(fio --version)" --argjson ms "$ms" --argjson turns "$turns" '
+	def floor_of: if startswith("disk") then "disk: raw"
+		elif startswith("bare") or startswith("miss") then "bare: raw"
+		elif startswith("zero") then "disk: raw" else "file: direct" end;
+	def median: sort | (.[(length - 1) / 2 | floor] + .[length / 2 | floor]) / 2;
+	group_by([.completion, .op, .row, .qd]) | map(.[0] + {
+		instructions: (map(.is) | median | round),
+		min: (map(.is) | min | round), max: (map(.is) | max | round) } | del(.is)) |
+	(map({ key: "\(.completion)/\(.op)/\(.qd)/\(.row)", value: .instructions }) |
+		from_entries) as $all |
+	map($all["\(.completion)/\(.op)/\(.qd)/\(.row | floor_of)"] as $floor |
+		. + { floor: (.row | floor_of),
+		      added: (if $floor then .instructions - $floor else null end) }) |
+	sort_by([.completion, .op, (.row as $r | $order | index($r)), .qd]) |
+	{ job: "4K at random, io_uring, O_DIRECT", unit: "instructions for each I/O",
+	  kernel: $kernel, fio: $fio, ms: $ms, turns: $turns, rows: . }' "$results"
 }
 
-# instructions ROW QD
-instructions() {
-	awk "BEGIN { printf \"%.0f\n\", 1e9 / $(median_iops "$1" "$2") }"
-}
-
-print_table() {
-	local row qd is floor
-
-	printf '%-24s' "instructions per read"
-	printf ' %11s         ' "${depths[@]/#/QD }"
-	echo
-	for row in "${rows[@]}"; do
-		[[ $row = *:* ]] || floor=$row
-		printf '%-24s' "$row"
-		for qd in "${depths[@]}"; do
-			is=$(instructions "$row" "$qd")
-			if [ "$row" = "$floor" ]; then
-				printf ' %11d %8s' "$is" ""
-			else
-				printf ' %11d (%+6d)' "$is" \
-					$((is - $(instructions "$floor" "$qd")))
-			fi
-		done
-		echo
+order=()
+for completion in $completions; do
+	rows=() row_of=()
+	prepare_rows "$completion"
+	order=("${rows[@]}")
+	for op in $ops; do
+		measure "$op" "$completion"
 	done
-}
-
-print_json() {
-	local row qd
-
-	for row in "${rows[@]}"; do
-		for qd in "${depths[@]}"; do
-			jq -n --arg row "$row" --argjson qd "$qd" \
-				--argjson instructions "$(instructions "$row" "$qd")" \
-				'$ARGS.named'
-		done
-	done | jq -s --arg kernel "$(uname -r)" --argjson ms "$ms" \
-		'$ARGS.named + { job: "4K random reads, io_uring, O_DIRECT", rows: . }'
-}
-
-modprobe loop
-modprobe nbd
-on_disk
-on_file
-for row in "${rows[@]}"; do
-	touch_all "${row_of[$row]}"
+	undo_all
 done
-one_turn "${depths[*]}" runtime=50ms
-iops_of=()
-one_turn "${depths[*]}" "runtime=${ms}ms"
 if [ -n "$json" ]; then
-	print_json
+	summary
 else
-	print_table | sed 's/ *$//'
+	summary >"$work/summary.json"
+	"$(dirname "$0")/show.sh" "$work/summary.json"
 fi

@@ -26,9 +26,11 @@ memory_disk() {
 	done
 }
 
-# memory_fs NAME MIB DIR: an ext4 file system on such a disk.
+# memory_fs NAME MIB DIR [MORE=VALUE]...: an ext4 file system on such a disk.
+# Initialised at once: the kernel would do it later, in the midst of a measurement.
 memory_fs() {
-	memory_disk "$1" "$2" && mkfs.ext4 -q "/dev/$1" && mkdir -p "$3" &&
+	memory_disk "$1" "$2" "${@:4}" && mkdir -p "$3" &&
+		mkfs.ext4 -q -E lazy_itable_init=0,lazy_journal_init=0 "/dev/$1" &&
 		mount "/dev/$1" "$3"
 }
 

@@ -37,6 +37,8 @@ typedef unsigned int gfp_t;
 #define BIT(n)		(1UL << (n))
 
 #define __rcu
+#define likely(x)	__builtin_expect(!!(x), 1)
+#define unlikely(x)	__builtin_expect(!!(x), 0)
 #define __must_hold(x)
 #define __acquires(x)
 #define __releases(x)
@@ -193,6 +195,7 @@ extern __thread unsigned long shim_rcu_nest;
 	shim_kfree_rcu(&(p)->field, offsetof(__typeof__(*(p)), field))
 #define rcu_dereference(p) \
 	({ assert(shim_rcu_nest); __atomic_load_n(&(p), __ATOMIC_ACQUIRE); })
+#define rcu_dereference_check(p, c) rcu_dereference(p)
 #define rcu_dereference_protected(p, c) \
 	({ assert(c); __atomic_load_n(&(p), __ATOMIC_RELAXED); })
 #define rcu_assign_pointer(p, v) __atomic_store_n(&(p), (v), __ATOMIC_RELEASE)

@@ -154,12 +154,16 @@ static void change(struct args *a, const struct mix *mix)
 
 static void touch(u64 lba)
 {
-	struct ubdm_hit hit;
+	struct ubdm_hit hit, t;
 	u64 s;
 
 	check_lookup(&tlb, &model, lba);
 	rcu_read_lock();
-	ubdm_tlb_lookup_write(&tlb, lba, &hit);
+	/* Either way of looking up leaves the mark. */
+	if (lba % 2 && ubdm_tlb_translate(&tlb, lba, 1, true, &t))
+		ubdm_tlb_lookup(&tlb, lba, &hit);
+	else
+		ubdm_tlb_lookup_write(&tlb, lba, &hit);
 	rcu_read_unlock();
 	if (hit.type && hit.perm & UBDM_PERM_W && m_dirty(&model, lba)) {
 		for (s = hit.lba; s < hit.lba + hit.len; s++)

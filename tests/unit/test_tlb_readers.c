@@ -211,7 +211,9 @@ static void *marking_reader(void *arg)
 		unsigned int i = next_rnd(&rng) % NR_MARKED;
 
 		rcu_read_lock();
-		ubdm_tlb_lookup_write(&tlb, i * 16 + 2, &hit);
+		hit.perm = UBDM_PERM_W;
+		if (!(n % 2) || !ubdm_tlb_translate(&tlb, i * 16 + 2, 2, true, &hit))
+			ubdm_tlb_lookup_write(&tlb, i * 16 + 2, &hit);
 		rcu_read_unlock();
 		if (hit.tid && hit.perm & UBDM_PERM_W) {
 			__atomic_store_n(&marked[i], hit.tid, __ATOMIC_SEQ_CST);

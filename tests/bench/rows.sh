@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash disable=SC2034,SC2154
+#
+# The contenders of counted.sh, on null_blk disks that complete as asked:
+# . tests/bench/rows.sh, after lib.sh
+#
+#   disk: ...	a disk that keeps what is written in memory
+#   bare: ...	one that keeps nothing: without the copy, which costs 3,000
+#   file: ...	a raw file on ext4 on a disk with memory
+#   qcow2: ...	an image on that file system
+#   zero: ...	an image without data: nothing below is asked
+#   miss: ...	every read asks a mapper that knows no format (kscale), on a
+#		disk that keeps nothing: what the round trip takes
+#
+# $wanted is a regular expression; what does not match is not set up.
+
+declare -A read_only=() stat_of=()
+mib=32
+undo=:
+
+# undo_later COMMAND: to be run by undo_all, the last one first
+undo_later() {
+	undo="$*; $undo"
+}
+
+undo_all() {
+	local all=$undo
+
+	undo=:
+	eval "$all" >/dev/null 2>&1
+}
+
+want() {
+	[[ $1 =~ $wanted ]]
+}
+
+want_any() {
+	local row
+
+	for row; do
+		! want "$row" || return 0
+	done
+	return 1
+}
+
+# row NAME TARGET: TARGET is read once, so that it is mapped.
+row() {
+	want "$1" || return 0
+	add_row "$1" "$2"
+	stat_of[$1]=/sys/class/block/${2##*/}/stat
+	[ -b "$2" ] || stat_of[$1]=/sys/class/block/benchmem/stat
+	touch_all "$2"
+}
+
+# ubdmap_row NAME ADD-ARGUMENT...
+ubdmap_row() {
+	local name=$1 dev
+
+	want "$name" || return 0
+	shift
+	dev=$(ubdmap add "$@")
+	undo_later "ubdmap del $dev"
+	row "$name" "$dev"
+}
+
+loop_row() {
+	local dev
+
+	want "$1" || return 0
+	modprobe loop
+	dev=$(losetup --direct-io=on --find --show "$2")
+	undo_later "losetup -d $dev"
+	row "$1" "$dev"
+}
+
+# nbd_row NAME FORMAT FILE N
+nbd_row() {
+	want "$1" || return 0
+	modprobe nbd
+	qemu-nbd -f "$2" --cache=none --aio=io_uring --connect="/dev/nbd$4" "$3"
+	undo_later "qemu-nbd -d /dev/nbd$4; sleep 1"
+	row "$1" "/dev/nbd$4"
+}
+
+random_data() {
+	dd if=/dev/urandom of="$1" bs=1M count=$mib status=none "${@:2}"
+}
+
+# disk_rows GROUP DISK
+disk_rows() {
+	row "$1: raw" "/dev/$2"
+	if want "$1: dm-linear"; then
+		modprobe dm_mod
+		dmsetup create --noudevsync "$2linear" \
+			--table "0 $((mib * 2048)) linear /dev/$2 0"
+		undo_later "dmsetup remove --noudevsync $2linear"
+		row "$1: dm-linear" "$(dm_node "$2linear")"
+	fi
+	loop_row "$1: loop" "/dev/$2"
+	ubdmap_row "$1: ubdmap" -f raw "/dev/$2"
+}
+
+# udev does not run here: the node goes by its number.
+dm_node() {
+	echo "/dev/dm-$(dmsetup info -c --noheadings -o minor "$1")"
+}
+
+# A cluster here and a cluster there, each at its first touch: an extent each.
+scatter() {
+	fio --name=scatter --filename="$1" --ioengine=psync --direct=1 \
+		--rw=randwrite --bs=64k --size=${mib}M >/dev/null
+}
+
+file_rows() {
+	local dir=$1
+
+	random_data "$dir/a.raw"
+	sync
+	row "file: direct" "$dir/a.raw"
+	loop_row "file: loop" "$dir/a.raw"
+	ubdmap_row "file: ubdmap" "$dir/a.raw"
+	if want "file: qemu-nbd"; then
+		random_data "$dir/n.raw"
+		nbd_row "file: qemu-nbd" raw "$dir/n.raw" 0
+	fi
+
+	if want "qcow2: ubdmap, preallocated"; then
+		qemu-img convert -U -f raw -O qcow2 "$dir/a.raw" "$dir/full.qcow2"
+		ubdmap_row "qcow2: ubdmap, preallocated" "$dir/full.qcow2"
+	fi
+	if want "qcow2: ubdmap, thin, written"; then
+		qemu-img create -q -f qcow2 "$dir/thin.qcow2" ${mib}M
+		ubdmap_row "qcow2: ubdmap, thin, written" "$dir/thin.qcow2"
+		scatter "${row_of["qcow2: ubdmap, thin, written"]}"
+		touch_all "${row_of["qcow2: ubdmap, thin, written"]}"
+	fi
+	if want "qcow2: ubdmap, compressed, read"; then
+		# Half random, half zeroes.
+		for ((i = 0; i < mib * 16; i++)); do
+			dd if=/dev/urandom bs=32k count=1 status=none
+			dd if=/dev/zero bs=32k count=1 status=none
+		done >"$dir/c.raw"
+		qemu-img convert -c -f raw -O qcow2 "$dir/c.raw" "$dir/c.qcow2"
+		rm "$dir/c.raw"
+		ubdmap_row "qcow2: ubdmap, compressed, read" --read-only "$dir/c.qcow2"
+		read_only["qcow2: ubdmap, compressed, read"]=1
+	fi
+	if want "qcow2: qemu-nbd"; then
+		qemu-img convert -U -f raw -O qcow2 "$dir/a.raw" "$dir/n.qcow2"
+		nbd_row "qcow2: qemu-nbd" qcow2 "$dir/n.qcow2" 1
+	fi
+	if want "zero: ubdmap"; then
+		qemu-img create -q -f qcow2 "$dir/z.qcow2" ${mib}M
+		ubdmap_row "zero: ubdmap" --read-only "$dir/z.qcow2"
+		read_only["zero: ubdmap"]=1
+	fi
+}
+
+miss_row() {
+	local dev='' said=/tmp/kscale.$1
+
+	memory_disk benchmiss 8000 "irqmode=$1" memory_backed=0 discard=0
+	undo_later rmdir /sys/kernel/config/nullb/benchmiss
+	kscale -w -n 1000000 -m 1000 /dev/benchmiss >"$said" 2>&1 &
+	until dev=$(grep '^/dev/' "$said"); do
+		kill -0 $! && sleep 0.05
+	done
+	undo_later "kctl del ${dev#/dev/ubdmap}"
+	add_row "miss: round trip" "$dev"
+	stat_of["miss: round trip"]=/sys/class/block/${dev##*/}/stat
+	read_only["miss: round trip"]=1
+}
+
+# prepare_rows inline|timer
+prepare_rows() {
+	local irqmode=0 dir=/tmp/bench-$1
+
+	[ "$1" = inline ] || irqmode=2
+	read_only=()
+	if want_any "disk: raw" "disk: dm-linear" "disk: loop" "disk: ubdmap"; then
+		memory_disk benchdisk $mib irqmode=$irqmode
+		undo_later rmdir /sys/kernel/config/nullb/benchdisk
+		random_data /dev/benchdisk oflag=direct
+		disk_rows disk benchdisk
+	fi
+	if want_any "bare: raw" "bare: dm-linear" "bare: loop" "bare: ubdmap"; then
+		memory_disk benchbare $mib irqmode=$irqmode memory_backed=0 discard=0
+		undo_later rmdir /sys/kernel/config/nullb/benchbare
+		disk_rows bare benchbare
+	fi
+	if want_any "file: direct" "file: loop" "file: ubdmap" "file: qemu-nbd" \
+		"qcow2: ubdmap, preallocated" "qcow2: ubdmap, thin, written" \
+		"qcow2: ubdmap, compressed, read" "qcow2: qemu-nbd" "zero: ubdmap"; then
+		memory_fs benchmem $((7 * mib + 64)) "$dir" irqmode=$irqmode
+		undo_later "umount $dir; rmdir /sys/kernel/config/nullb/benchmem"
+		file_rows "$dir"
+	fi
+	! want "miss: round trip" || miss_row $irqmode
+}

@@ -1,0 +1,64 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+# needs: --icount --mem 1G --timeout 1800
+#
+# What a hit costs in instructions: within 2 % of what tests/bench/reference.json
+# has, and within what was promised over the disk or file below. The reference is
+# of one kernel and one fio; with others only the promises count.
+# "make check-perf UPDATE=1" writes it anew.
+
+. "$(dirname "$0")/lib.sh"
+requires fio qemu-img jq
+
+bench=$UBDMAP_SRC/tests/bench
+out=$(mktemp)
+"$bench/counted.sh" --guard --ms 150 --json >"$out"
+"$bench/show.sh" "$out" | sed 's/^/# /'
+
+# at_most CLAIM VALUE LIMIT
+at_most() {
+	check "$1: $2, at most $3" test "$2" -le "$3"
+}
+
+# value ROW OP COMPLETION QD FIELD
+value() {
+	jq --arg row "$1" --arg op "$2" --arg c "$3" --argjson qd "$4" --arg f "$5" \
+		'.rows[] | select(.row == $row and .op == $op and .completion == $c and
+			.qd == $qd) | .[$f]' "$out"
+}
+
+for c in inline timer; do
+	for qd in 1 32; do
+		for op in read write; do
+			at_most "$op, $c, QD $qd: over the disk below" \
+				"$(value "disk: ubdmap" $op $c $qd added)" 1100
+		done
+		at_most "read, $c, QD $qd: over the file below" \
+			"$(value "file: ubdmap" read $c $qd added)" 1650
+		file=$(value "file: ubdmap" read $c $qd instructions)
+		at_most "read, $c, QD $qd: a qcow2 as a raw file" \
+			"$(value "qcow2: ubdmap, thin, written" read $c $qd instructions)" \
+			$((file * 101 / 100))
+	done
+done
+for qd in 1 32; do
+	raw=$(value "disk: raw" read inline $qd instructions)
+	at_most "zeroes, QD $qd: three quarters of a disk in memory" \
+		"$(value "zero: ubdmap" read inline $qd instructions)" $((raw * 3 / 4))
+done
+
+same=$(jq -n --slurpfile a "$out" --slurpfile b "$bench/reference.json" \
+	'[$a[0], $b[0]] | map([.kernel, .fio]) | .[0] == .[1]')
+if [ "$same" != true ]; then
+	skip "within 2 % of the reference" \
+		"that is of $(jq -r '.kernel + ", " + .fio' "$bench/reference.json")"
+else
+	while IFS=$'\t' read -r name is was; do
+		at_most "$name: within 2 % of $was" "$is" $((was * 102 / 100))
+		[ "$is" -ge $((was * 98 / 100)) ] ||
+			echo "# $name: better than the reference; make check-perf UPDATE=1"
+	done < <(jq -r --slurpfile was "$bench/reference.json" '
+		def name: "\(.op), \(.completion), QD \(.qd), \(.row)";
+		($was[0].rows | map({ key: name, value: .instructions }) | from_entries) as $w |
+		.rows[] | [name, .instructions, $w[name] // .instructions] | @tsv' "$out")
+fi
