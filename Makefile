@@ -190,6 +190,9 @@ fuzz: $(FUZZ_BINS) ## libFuzzer, FUZZ_TIME seconds (60) for each target
 			build/fuzz/found/$$f tests/fuzz/corpus/$$f || exit; \
 	done
 
+soak: check-build ## random traces with cuts, kills and errors for T seconds (60)
+	@tests/soak $(or $(T),60)
+
 clean: ## remove what was built
 	rm -rf build
 	rm -f $(addprefix kernel/,*.o *.ko *.mod *.mod.c .*.cmd .module-common.o \
@@ -278,4 +281,4 @@ $(FUZZ_BINS): build/fuzz/fuzz_%: build/fuzz/tests/fuzz/fuzz_%.o build/fuzz/libsl
 # Objects stay, to be used again.
 .SECONDARY:
 .PHONY: help all module userspace check-build check test test-debug demo bench check-perf shell deps \
-	install check-layers style fuzz clean FORCE
+	install check-layers style fuzz soak clean FORCE

@@ -217,7 +217,15 @@ static void adapt(struct q2w *w)
 		w->batch = min;
 	else if (now - w->last_refill < FAST_MS && 2 * w->batch <= max)
 		w->batch *= 2;
-	w->last_refill = now;
+}
+
+/* A disk that is full is asked for no more than has to be. */
+static void note_refill(struct q2w *w, int rc)
+{
+	if (!rc)
+		w->last_refill = now_ms();
+	else if (is_full(rc))
+		w->batch = 0;
 }
 
 /**
@@ -247,6 +255,7 @@ int pool_refill(struct q2w *w, uint64_t clusters, unsigned int tables)
 	want = clusters > w->batch ? clusters : w->batch;
 	want = want > w->pool_total ? want - w->pool_total : 0;
 	rc = refill(w, want, tables);
+	note_refill(w, rc);
 	if (!rc && (!w->pool_total || !w->reserve_nr))
 		rc = -ENOSPC;
 	refill_end(w);

@@ -176,7 +176,7 @@ static int trouble(const struct sp_file *f, enum sp_io_op op, const void *buf, u
 	if (!unlucky || op == SP_IO_READ)
 		return 0;
 	if (f && (op == SP_IO_WRITE || op == SP_IO_ZERO || op == SP_IO_TRUNCATE) &&
-	    rng_chance(&luck, 2))
+	    rng_below(&luck, 200) == 0)
 		return -ENOSPC;
 	return fail_in && !--fail_in ? -EIO : 0;
 }

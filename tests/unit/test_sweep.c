@@ -360,6 +360,41 @@ static void each_io_of_the_kernel_may_fail_once(void **state)
 	sweep(KERNELS, false, false);
 }
 
+static unsigned int full_for;
+static uint64_t longest;
+
+static int cannot_grow(const struct sp_file *f, enum sp_io_op op, const void *data,
+		       uint64_t off, uint64_t len)
+{
+	(void)data; (void)len;
+	if (op != SP_IO_TRUNCATE || strcmp(f->path, in_scratch("img.qcow2")))
+		return 0;
+	if (off > longest)
+		longest = off;
+	return full_for && full_for-- ? -ENOSPC : 0;
+}
+
+/* Those who ask often get more at a time; not those who were refused. */
+static void a_full_disk_is_not_asked_for_more_each_time(void **state)
+{
+	struct fdev_opts o = { .path = in_scratch("img.qcow2"), .format = "qcow2", .seed = 1 };
+	unsigned int i;
+
+	(void)state;
+	make();
+	full_for = 8;
+	longest = 0;
+	sp_io_hook = cannot_grow;
+	assert_int_equal(fdev_open(&dev, &o, &err), 0);
+	for (i = 0; full_for && i < 100; i++)
+		put(SECT(600 + i), 1, 1, false);
+	assert_int_equal(full_for, 0);
+	if (longest > 8 << 20)
+		fail_msg("%llu bytes are asked for", (unsigned long long)longest);
+	assert_int_equal(fdev_finish(dev, &err), 0);
+	sp_io_hook = NULL;
+}
+
 static void tables_that_grow(void (*test)(void **state))
 {
 	if (!qemu)
@@ -416,6 +451,7 @@ int main(void)
 		cmocka_unit_test(the_disk_may_break_at_each_io),
 		cmocka_unit_test(the_disk_may_break_at_each_io_until_the_attach),
 		cmocka_unit_test(each_io_of_the_kernel_may_fail_once),
+		cmocka_unit_test(a_full_disk_is_not_asked_for_more_each_time),
 		cmocka_unit_test_teardown(each_allocation_may_fail_while_tables_grow, untiny),
 		cmocka_unit_test_teardown(each_io_may_fail_while_tables_grow, untiny),
 		cmocka_unit_test_teardown(each_io_may_find_no_space_while_tables_grow, untiny),
