@@ -190,8 +190,9 @@ fuzz: $(FUZZ_BINS) ## libFuzzer, FUZZ_TIME seconds (60) for each target
 			build/fuzz/found/$$f tests/fuzz/corpus/$$f || exit; \
 	done
 
-soak: check-build ## random traces with cuts, kills and errors for T seconds (60)
-	@tests/soak $(or $(T),60)
+soak: deps ## T seconds (600) of random load, kills and checks, in a guest and without
+	@$(MAKE) --no-print-directory all check-build
+	@tests/soak/all $(or $(T),600)
 
 clean: ## remove what was built
 	rm -rf build

@@ -3,8 +3,8 @@
 #
 # Random tests with seeds of their own, for as long as one likes.
 #
-#   tests/soak [SECONDS]             rounds of new seeds (default 60 seconds)
-#   SEED=n ROUNDS=1 tests/soak       one round again
+#   tests/soak/traces.sh [SECONDS]    rounds of new seeds (default 60 seconds)
+#   SEED=n ROUNDS=1 tests/soak/traces.sh       one round again
 #
 # A round: power cuts of random traces, of every kind, with kills, full disks and
 # I/O errors; the directed tests and the fault sweeps with another fake kernel's
@@ -12,7 +12,7 @@
 # tells how to have that round again.
 
 set -uo pipefail
-cd "$(dirname "$(realpath "$0")")/.." || exit 1
+cd "$(dirname "$(realpath "$0")")/../.." || exit 1
 
 end=$((SECONDS + ${1:-60}))
 seed=${SEED:-$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}
@@ -34,7 +34,7 @@ count() {
 run() {
 	env "$@" >"$log" 2>&1 </dev/null && { count; return; }
 	echo "round $round, seed $seed: ${*: -1} fails; again with:"
-	echo "  SEED=$seed ROUNDS=1 tests/soak"
+	echo "  SEED=$seed ROUNDS=1 tests/soak/traces.sh"
 	tail -n 30 "$log"
 	exit 1
 }
