@@ -636,7 +636,7 @@ static void *flush_again(void *arg)
 {
 	(void)arg;
 	if (second_fua)
-		assert_int_equal(rec_write(dev, SECT(100) + 2, 1, 0x78, true), 0);
+		assert_int_equal(rec_write(dev, SECT(300) + 2, 1, 0x78, true), 0);
 	else
 		flush();
 	return NULL;
@@ -649,7 +649,7 @@ static void write_into_the_sync(const struct sp_file *f, enum sp_io_op op, const
 	(void)buf; (void)off; (void)len;
 	if (!f || op != SP_IO_SYNC || !second_at || --second_at)
 		return;
-	put(100, 1, 0x77);
+	put(300, 1, 0x77);
 	pthread_create(&second, NULL, flush_again, NULL);
 	usleep(60000);
 }
@@ -659,7 +659,7 @@ static void flush_into_a_flush(bool fua)
 	begin();
 	put(99, 1, 1);
 	flush();
-	put(100, 4, 0x70);
+	put(300, 4, 0x70);
 	second_at = 1;
 	second_fua = fua;
 	rec_after = write_into_the_sync;
