@@ -241,6 +241,31 @@ static void t1_hidden_supersede_then_kill(void **state)
 	finish();
 }
 
+/*
+ * A round for another, whose entry is in the same sector of the table: that of a
+ * copy which is not durable yet must not go along (rule 14).
+ *
+ * Fails with entry_get() for all in file_entry() of qcow2/round.c.
+ */
+static void r14_a_round_writes_only_what_is_in_it(void **state)
+{
+	uint64_t tid;
+
+	(void)state;
+	begin();
+	put(100, 1, 1);
+	flush();
+	put(60, 1, 2);
+	fdev_settle(dev);
+	tid = newest_tid();
+	fdev_hold(dev);
+	put(G_PACKED, 1, 0x44);
+	assert_int_equal(fdev_try_flush(dev, tid), 0);
+	fdev_unhold(dev);
+	flush();
+	finish();
+}
+
 /* ---- 2: the old mapper's ghost ---- */
 
 static struct {
@@ -1205,6 +1230,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(t1_hidden_supersede_then_cut),
 		TEST(t1_hidden_supersede_then_kill),
+		TEST(r14_a_round_writes_only_what_is_in_it),
 		TEST(t2_ghost_of_a_table_write),
 		TEST(t2_ghost_of_a_copy),
 		TEST(t2_ghost_of_a_punch),
