@@ -14,8 +14,9 @@
  *
  * What is claimed: no cluster is referenced more often than any of its
  * possible refcounts says; what is marked as the only reference has a count of
- * exactly one; nothing lies behind the shortest possible end of the file; and
- * every content that a guest's sector may show through any of these is allowed.
+ * exactly one; an image that is not marked dirty leaks nothing; nothing lies behind
+ * the shortest possible end of the file; and every content that a guest's sector may
+ * show through any of these is allowed.
  *
  * Where one sector both names a cluster and leads to its refcount (the refcount
  * table and the block it has just got) its values are gone through one by one.
@@ -45,6 +46,7 @@ struct values {
 
 struct geometry {
 	unsigned int cbits, version, rorder;
+	bool clean;		/* it says so: nothing may be leaked */
 	uint64_t l1_off, l1_size, rt_off, rt_clusters;
 };
 
@@ -490,7 +492,8 @@ static bool check_counts(struct cuts *c, bool leaks_too)
 			return false;
 	if (leaks_too && leaks > c->leaks)
 		c->leaks = leaks;
-	return true;
+	return !leaks || !c->g.clean ? true :
+	       wrong(c, "%u clusters leak, and the header says that it is clean", leaks);
 }
 
 /* ---- what the guest may see ---- */
@@ -595,6 +598,7 @@ static bool parse(struct cuts *c, const uint8_t *h, struct geometry *g)
 {
 	*g = (struct geometry) {
 		.version = h[7], .cbits = h[23], .rorder = h[7] >= 3 ? h[99] : 4,
+		.clean = h[7] >= 3 && !(h[79] & 1),
 		.l1_size = be64(h + 32) & UINT32_MAX, .l1_off = be64(h + 40),
 		.rt_off = be64(h + 48), .rt_clusters = be64(h + 56) >> 32,
 	};

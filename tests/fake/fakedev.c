@@ -547,6 +547,8 @@ static void on_commit(void *ctx, uint64_t tid)
 	d->stats.commits++;
 	if (tid > d->committed)
 		d->committed = tid;
+	if (tid > d->max_tid)
+		d->max_tid = tid;
 	for (i = 0; i < d->nr; i++) {
 		struct sp_extent *e = &d->ext[i];
 
@@ -1065,6 +1067,8 @@ static bool begin_fault(struct fdev *d, struct fault *f)
 	f->end = (f->req.lba + f->req.len + g - 1) & ~(g - 1);
 	for (o = d->faults; o; o = o->next) {
 		if (f->start >= o->start && f->start < o->end) {
+			if (rng_chance(&d->rng, d->opt.crowd))
+				break;
 			pthread_cond_wait(&d->wake, &d->lock);
 			return false;
 		}

@@ -37,6 +37,8 @@ struct fdev;
  * @work: percent of operations before which sp_work() runs
  * @slow: percent of I/Os that dawdle between lookup and transfer (threads)
  * @rekill: percent of attaches after a kill that see another kill soon
+ * @crowd: percent of faults that go to the mapper although there is one for
+ *	their cluster already; more than the driver does
  * @widen: percent of faults that others wait on too, around the front request
  */
 struct fdev_opts {
@@ -47,7 +49,7 @@ struct fdev_opts {
 	uint64_t cache_bytes;
 	bool (*allow_backing)(void *ctx, const char *path);
 	uint64_t seed;
-	unsigned int evict, late, refuse, place_fail, work, slow, widen, rekill;
+	unsigned int evict, late, refuse, place_fail, work, slow, widen, rekill, crowd;
 };
 
 /* What happened; by enum sp_kind where there is an index. */

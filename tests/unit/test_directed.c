@@ -241,6 +241,31 @@ static void t1_hidden_supersede_then_kill(void **state)
 	finish();
 }
 
+/*
+ * A round for another, whose entry is in the same sector of the table: that of a
+ * copy which is not durable yet must not go along (rule 14).
+ *
+ * Fails with entry_get() for all in file_entry() of qcow2/round.c.
+ */
+static void r14_a_round_writes_only_what_is_in_it(void **state)
+{
+	uint64_t tid;
+
+	(void)state;
+	begin();
+	put(100, 1, 1);
+	flush();
+	put(60, 1, 2);
+	fdev_settle(dev);
+	tid = newest_tid();
+	fdev_hold(dev);
+	put(G_PACKED, 1, 0x44);
+	assert_int_equal(fdev_try_flush(dev, tid), 0);
+	fdev_unhold(dev);
+	flush();
+	finish();
+}
+
 /* ---- 2: the old mapper's ghost ---- */
 
 static struct {
@@ -636,7 +661,7 @@ static void *flush_again(void *arg)
 {
 	(void)arg;
 	if (second_fua)
-		assert_int_equal(rec_write(dev, SECT(100) + 2, 1, 0x78, true), 0);
+		assert_int_equal(rec_write(dev, SECT(300) + 2, 1, 0x78, true), 0);
 	else
 		flush();
 	return NULL;
@@ -649,7 +674,7 @@ static void write_into_the_sync(const struct sp_file *f, enum sp_io_op op, const
 	(void)buf; (void)off; (void)len;
 	if (!f || op != SP_IO_SYNC || !second_at || --second_at)
 		return;
-	put(100, 1, 0x77);
+	put(300, 1, 0x77);
 	pthread_create(&second, NULL, flush_again, NULL);
 	usleep(60000);
 }
@@ -659,7 +684,7 @@ static void flush_into_a_flush(bool fua)
 	begin();
 	put(99, 1, 1);
 	flush();
-	put(100, 4, 0x70);
+	put(300, 4, 0x70);
 	second_at = 1;
 	second_fua = fua;
 	rec_after = write_into_the_sync;
@@ -1205,6 +1230,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(t1_hidden_supersede_then_cut),
 		TEST(t1_hidden_supersede_then_kill),
+		TEST(r14_a_round_writes_only_what_is_in_it),
 		TEST(t2_ghost_of_a_table_write),
 		TEST(t2_ghost_of_a_copy),
 		TEST(t2_ghost_of_a_punch),

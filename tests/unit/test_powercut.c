@@ -159,7 +159,7 @@ static void do_op(struct fdev *d, struct rng *r, const struct kind *k, unsigned 
 	default:
 		rc = rec_flush(d);
 	}
-	if (rc && !(k->trouble && rc == -EIO))
+	if (rc && !(k->trouble && (rc == -EIO || rc == -ENOMEM)))
 		fail_msg("request: %s", strerror(-rc));
 }
 
@@ -208,7 +208,8 @@ static void run_trace(struct rng *r, uint64_t seed, const struct kind *k)
 {
 	struct fdev_opts o = { .path = in_scratch("img.qcow2"), .format = "qcow2",
 			       .seed = seed, .evict = 20, .late = 40, .work = 25,
-			       .rekill = k->kills ? 20 : 0 };
+			       .rekill = k->kills ? 20 : 0, .refuse = k->trouble ? 10 : 0,
+			       .place_fail = k->trouble ? 10 : 0 };
 	unsigned int i, nr = env("CUT_OPS", 60);
 	struct sp_err err;
 	struct fdev *d;
