@@ -212,8 +212,37 @@ static bool start_write(struct ubdm_io *io, bool nowait)
 	return true;
 }
 
-/* One try.  The caller has set the credentials and the allocation scope. */
-static __always_inline void issue(struct ubdm_io *io, bool nowait)
+/*
+ * The block layer plugs around every submit_bio, and what is sent on starts, and
+ * ends, only when that is over.  A write that ends before we are back spares the
+ * worker; where the disk completes at once that is worth to start each by itself,
+ * elsewhere it costs.  Which it is is tried once in a jiffy.
+ */
+static void start_now(struct ubdm_io *io)
+{
+	struct ubdm_backing *b = io->backing;
+	struct blk_plug *plug = current->plug;
+	bool instant;
+
+	if (!plug || plug->nr_ios != 1)
+		return;
+	if (!READ_ONCE(b->instant)) {
+		if (READ_ONCE(b->instant_tried) == jiffies)
+			return;
+		WRITE_ONCE(b->instant_tried, jiffies);
+	}
+	blk_finish_plug(plug);
+	current->plug = plug;
+	instant = atomic_read(&io->ref) == 1;
+	if (READ_ONCE(b->instant) != instant)
+		WRITE_ONCE(b->instant, instant);
+}
+
+/*
+ * One try.  The caller has set the credentials and the allocation scope.  alone:
+ * nothing is gained by starting it together with others.
+ */
+static __always_inline void issue(struct ubdm_io *io, bool nowait, bool alone)
 {
 	struct bio *bio = io->bio;
 	struct ubdm_backing *b = io->backing;
@@ -253,6 +282,8 @@ static __always_inline void issue(struct ubdm_io *io, bool nowait)
 		}
 		ki->ki_flags |= IOCB_WRITE | CALLER_COMP;
 		ret = b->file->f_op->write_iter(ki, &iter);
+		if (alone && ret == -EIOCBQUEUED)
+			start_now(io);
 	} else {
 		ret = b->file->f_op->read_iter(ki, &iter);
 	}
@@ -313,7 +344,7 @@ static void unbound_work(struct work_struct *work)
 	struct io_scope scope;
 
 	scope_enter(&scope, io);
-	issue(io, false);
+	issue(io, false, false);
 	scope_leave(&scope);
 }
 
@@ -353,7 +384,7 @@ void ubdm_hit_file_batch(struct work_struct *work)
 			scope_leave(&scope);
 		if (!scope.on)
 			scope_enter(&scope, io);
-		issue(io, true);
+		issue(io, true, false);
 	}
 	if (scope.on)
 		scope_leave(&scope);
@@ -409,7 +440,7 @@ static __always_inline void issue_inline(struct ubdm_io *io)
 	 */
 	rcu_assign_pointer(current->cred, file->f_cred);
 	current->bio_list = NULL;
-	issue(io, true);
+	issue(io, true, true);
 	current->bio_list = lists;
 	rcu_assign_pointer(current->cred, old);
 	memalloc_noio_restore(noio);

@@ -260,12 +260,15 @@ static unsigned int slot_of(const struct ubdm_txn *txn)
 	return txn->path[txn->depth - 1].i;
 }
 
-/* Put an extent into the hole that is there for it. */
-static int add(struct ubdm_txn *txn, const struct ubdm_tlb_ent *new)
+/*
+ * Put an extent into the hole that is there for it; adjoined: another one may
+ * begin where it ends.
+ */
+static int add(struct ubdm_txn *txn, const struct ubdm_tlb_ent *new, bool adjoined)
 {
 	struct ubdm_tlb_ent ent = *new, e;
 
-	if (ubdm_txn_seek(txn, ent.end, &e) && continues(&ent, &e)) {
+	if (adjoined && ubdm_txn_seek(txn, ent.end, &e) && continues(&ent, &e)) {
 		ent.end = e.end;
 		ent.accessed |= e.accessed;
 		if (ubdm_txn_drop(txn, BIT(slot_of(txn))))
@@ -337,10 +340,10 @@ static int fill(struct ubdm_txn *txn, const struct ubdm_tlb_ent *new)
 		part = *new;
 		trim_front(&part, lba);
 		if (!found || there.lba >= new->end)
-			return add(txn, &part);
+			return add(txn, &part, found && there.lba == new->end);
 		if (there.lba > lba) {
 			part.end = there.lba;
-			err = add(txn, &part);
+			err = add(txn, &part, true);
 			lba = part.end;
 			continue;
 		}
@@ -349,7 +352,7 @@ static int fill(struct ubdm_txn *txn, const struct ubdm_tlb_ent *new)
 		if (there.type == UBDM_EXT_JOURNAL && !there.tid) {
 			err = clear(txn, part.lba, part.end);
 			if (!err)
-				err = add(txn, &part);
+				err = add(txn, &part, true);
 		} else if (there.type == UBDM_EXT_LINEAR &&
 			   new->type == UBDM_EXT_LINEAR &&
 			   ubdm_tlb_same_storage(&there, new) &&
@@ -360,7 +363,7 @@ static int fill(struct ubdm_txn *txn, const struct ubdm_tlb_ent *new)
 			part.accessed |= there.accessed;
 			err = clear(txn, part.lba, part.end);
 			if (!err)
-				err = add(txn, &part);
+				err = add(txn, &part, true);
 		}
 	}
 	return err;
@@ -417,7 +420,7 @@ static int install_one(struct ubdm_txn *txn, const struct ubdm_extent *ext,
 	if (!err)
 		err = clear(txn, ent.lba, ent.end);
 	if (!err)
-		err = add(txn, &ent);
+		err = add(txn, &ent, true);
 	txn->max_tid = max(txn->max_tid, ent.tid);
 	if (ent.touched)
 		txn->touched_tid = max(txn->touched_tid, ent.tid);

@@ -180,6 +180,8 @@ static unsigned int nr_foreign(const struct ubdm_txn *txn)
 {
 	unsigned int l, n = 0;
 
+	if (txn->finger && txn->finger_owned)
+		return 0;
 	for (l = 0; l < txn->depth; l++)
 		n += !owned(txn, txn->path[l].node);
 	return n;
@@ -190,6 +192,9 @@ static void own(struct ubdm_txn *txn)
 {
 	unsigned int l;
 
+	if (txn->finger && txn->finger_owned)
+		return;
+	txn->finger_owned = true;
 	for (l = 0; l < txn->depth; l++) {
 		struct ubdm_tlb_node *old = txn->path[l].node, *new;
 
@@ -298,12 +303,35 @@ void ubdm_txn_begin(struct ubdm_txn *txn, struct ubdm_tlb *tlb, gfp_t gfp)
 	};
 }
 
+/*
+ * A MAP goes through the tree in steps that are close together: is lba in the
+ * leaf where the last walk ended, or even between the same two extents?
+ */
+static bool walk_leaf(struct ubdm_txn *txn, u64 lba)
+{
+	unsigned int l = txn->finger_depth - 1;
+	struct ubdm_tlb_node *leaf = txn->path[l].node;
+	int i = txn->path[l].i;
+
+	if (lba < leaf->start[0] || lba >= txn->next)
+		return false;
+	if (i < 0 || i >= leaf->nr || leaf->start[i] > lba ||
+	    (i + 1 < leaf->nr && leaf->start[i + 1] <= lba))
+		txn->path[l].i = (int)ubdm_tlb_upto(leaf->start, leaf->nr, lba) - 1;
+	txn->depth = l + 1;
+	return true;
+}
+
 /* Path to the last extent that begins at or before lba; slot -1 if none does. */
 static void walk(struct ubdm_txn *txn, u64 lba)
 {
 	struct ubdm_tlb_node *node = txn->root;
 	unsigned int n, l = 0;
 
+	if (txn->finger && walk_leaf(txn, lba))
+		return;
+	txn->finger = true;
+	txn->finger_owned = false;
 	txn->next = U64_MAX;
 	for (; node->level; node = node->child[n], l++) {
 		n = ubdm_tlb_upto(node->key, node->nr, lba);
@@ -317,6 +345,7 @@ static void walk(struct ubdm_txn *txn, u64 lba)
 	txn->path[l].node = node;
 	txn->path[l].i = (int)ubdm_tlb_upto(node->start, node->nr, lba) - 1;
 	txn->depth = l + 1;
+	txn->finger_depth = l + 1;
 }
 
 /**
@@ -469,6 +498,7 @@ static bool turn_right(struct ubdm_txn *txn)
 	right = parent->child[txn->path[l - 1].i + 1];
 	if (right->nr == UBDM_LEAF_MAX)
 		return false;
+	txn->finger = false;
 	txn->path[l - 1].i++;
 	txn->path[l].node = right;
 	txn->path[l].i = -1;
@@ -505,6 +535,7 @@ static int even_out(struct ubdm_txn *txn, struct ubdm_tlb_node *right)
 	if (reserve(txn, !owned(txn, right) + nr_foreign(txn)))
 		return -ENOMEM;
 	own(txn);
+	txn->finger = false;
 	leaf = txn->path[l].node;
 	parent = txn->path[l - 1].node;
 	n = (leaf->nr - right->nr + 1) / 2;
@@ -580,6 +611,7 @@ int ubdm_txn_insert(struct ubdm_txn *txn, const struct ubdm_tlb_ent *ent)
 	own(txn);
 	leaf = txn->path[l].node;
 	if (leaf->nr == UBDM_LEAF_MAX) {
+		txn->finger = false;
 		at = split_at(leaf, pos);
 		right = split(txn, l, at);
 		if (pos > at || at == UBDM_LEAF_MAX) {
@@ -589,6 +621,7 @@ int ubdm_txn_insert(struct ubdm_txn *txn, const struct ubdm_tlb_ent *ent)
 	}
 	gap(leaf, pos, 1);
 	put_slot(leaf, pos, ent);
+	txn->path[l].i = pos;
 	fix_keys(txn, l);
 	if (right)
 		link_right(txn, l, right);
@@ -637,6 +670,7 @@ int ubdm_txn_drop(struct ubdm_txn *txn, unsigned long slots)
 	if (reserve(txn, nr_foreign(txn)))
 		return -ENOMEM;
 	own(txn);
+	txn->finger = false;
 
 	leaf = txn->path[l].node;
 	for (i = 0; i < leaf->nr; i++) {

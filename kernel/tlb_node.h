@@ -80,6 +80,9 @@ struct ubdm_txn {
 	u64 touched_tid;
 	u64 next;			/* first extent behind the path's leaf */
 	unsigned int depth;		/* of the path; 0: none */
+	unsigned int finger_depth;	/* of the path as walk() left it */
+	bool finger;			/* the path and next are still as there ... */
+	bool finger_owned;		/* ... and all nodes of the path ours */
 	struct {
 		struct ubdm_tlb_node *node;
 		int i;

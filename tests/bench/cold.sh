@@ -15,14 +15,16 @@
 #   random allocating writes        4 KiB, depth 1 and 16, of an empty qcow2
 #   random copying writes           the same, where a backing file has the data
 #   sequential compressed reads     128 KiB, depth 8, all of a compressed qcow2
-#   random compressed reads         4 KiB, depth 1
+#   random compressed reads         4 KiB, depth 1 and 16
+#   scattered, N KiB reads          of an image that was written in random order, so
+#                                   that every cluster is elsewhere; four times
 
 set -euo pipefail
 
 # shellcheck source=lib.sh
 . "$(dirname "$(realpath "$0")")/lib.sh"
 
-mib=128 turns=3 wanted=. json=''
+mib=64 turns=3 wanted=. json=''
 while [ $# -gt 0 ]; do
 	case $1 in
 	--mib) mib=$2; shift ;;
@@ -40,14 +42,18 @@ results=$work/results.json
 : >"$results"
 sysctl -q kernel.sched_autogroup_enabled=0
 
-memory_fs benchmem $((5 * mib + 128)) $dir
+memory_fs benchmem $((6 * mib + 128)) $dir
 modprobe nbd
 
-# Content that halves: 32 KiB of noise, 32 KiB of zeroes.
-for ((i = 0; i < mib * 16; i++)); do
-	dd if=/dev/urandom bs=32k count=1 status=none
-	dd if=/dev/zero bs=32k count=1 status=none
-done >$dir/base.raw
+# Content that halves: 32 KiB of noise, 32 KiB of nothing.
+noise() {
+	truncate -s "${mib}M" "$1"
+	fio --name=noise --filename="$1" --rw=write:32k --bs=32k --size="${mib}M" \
+		--io_size=$((mib / 2))M --refill_buffers --ioengine=psync \
+		--fallocate=none --end_fsync=1 >/dev/null
+}
+
+noise $dir/base.raw
 qemu-img convert -c -f raw -O qcow2 $dir/base.raw $dir/packed.qcow2
 sync
 
@@ -108,26 +114,45 @@ job() {
 	local turn who
 
 	[[ $1 =~ $wanted ]] || return 0
-	for ((turn = 0; turn <= turns; turn++)); do
+	for ((turn = 0; turn < turns; turn++)); do
 		for who in ubdmap qemu-nbd; do
 			one_job "$2" "$1" $who "${@:3}"
 		done
-		# The first is for what happens only once.
-		[ $turn -gt 0 ] || mv "$results" "$work/first"
-		[ $turn -gt 0 ] || grep -v "\"job\":\"$1\"" "$work/first" >"$results" || :
 	done
 }
 
+# Every cluster elsewhere: written in random order.
+scattered() {
+	if [ ! -e $dir/scattered.qcow2 ]; then
+		empty
+		serve ubdmap
+		fio --name=scatter --filename="$dev" --ioengine=psync --direct=1 \
+			--rw=randwrite --bs=64k --size="${mib}M" >/dev/null
+		unserve ubdmap
+		mv $dir/a.qcow2 $dir/scattered.qcow2
+	fi
+	cp --reflink=never $dir/scattered.qcow2 $dir/a.qcow2
+}
+
+# For what happens only once.
+for who in ubdmap qemu-nbd; do
+	one_job empty "" $who --rw=write --bs=1M --io_size=4M
+done
+: >"$results"
+
 job "sequential allocating writes" empty --rw=write --bs=1M --iodepth=4 --end_fsync=1
-job "random allocating writes, QD 1" empty --rw=randwrite --bs=4k --io_size=4M --end_fsync=1
-job "random allocating writes, QD 16" empty --rw=randwrite --bs=4k --io_size=4M \
+job "random allocating writes, QD 1" empty --rw=randwrite --bs=4k --io_size=2M --end_fsync=1
+job "random allocating writes, QD 16" empty --rw=randwrite --bs=4k --io_size=2M \
 	--iodepth=16 --end_fsync=1
-job "random copying writes, QD 1" overlay --rw=randwrite --bs=4k --io_size=4M --end_fsync=1
-job "random copying writes, QD 16" overlay --rw=randwrite --bs=4k --io_size=4M \
+job "random copying writes, QD 1" overlay --rw=randwrite --bs=4k --io_size=2M --end_fsync=1
+job "random copying writes, QD 16" overlay --rw=randwrite --bs=4k --io_size=2M \
 	--iodepth=16 --end_fsync=1
 job "sequential compressed reads" packed --rw=read --bs=128k --iodepth=8
-job "random compressed reads, QD 1" packed --rw=randread --bs=4k --io_size=2M
-job "random compressed reads, QD 16" packed --rw=randread --bs=4k --io_size=2M --iodepth=16
+job "random compressed reads, QD 1" packed --rw=randread --bs=4k --io_size=1M
+job "random compressed reads, QD 16" packed --rw=randread --bs=4k --io_size=1M --iodepth=16
+for kib in 64 256 1024; do
+	job "scattered, $kib KiB reads" scattered --rw=randread --bs=${kib}k --iodepth=4 --loops=4
+done
 
 unit=nanoseconds
 [ "${UBDMAP_GUEST#* }" != icount ] || unit=instructions

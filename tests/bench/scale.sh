@@ -5,7 +5,7 @@
 # What extents cost when there are many: to install one, in bytes, in a hit, and
 # when there is no room for all.
 #
-#   scale.sh [--nr N] [--ms N] [--json]
+#   scale.sh [--parts "map hit sweep"] [--nr N] [--ms N] [--json]
 #
 # In a guest whose clock counts instructions, with a mapper that knows no format
 # (tests/tools/kscale.c) on a null_blk disk that keeps nothing and completes at
@@ -24,9 +24,10 @@ set -euo pipefail
 # shellcheck source=rows.sh
 . "$(dirname "$(realpath "$0")")/rows.sh"
 
-nr=1000000 ms=300 json=''
+nr=1000000 ms=200 json='' parts="map hit sweep"
 while [ $# -gt 0 ]; do
 	case $1 in
+	--parts) parts=$2; shift ;;
 	--nr) nr=$2; shift ;;
 	--ms) ms=$2; shift ;;
 	--json) json=1 ;;
@@ -67,7 +68,7 @@ tell() {
 
 # one_map ORDER BATCH
 one_map() {
-	local before after cost
+	local before after cost nr=$((nr / 4))
 
 	echo 3 >/proc/sys/vm/drop_caches
 	before=$(node_bytes)
@@ -92,29 +93,44 @@ reads() {
 memory_disk benchscale $((nr / 128 + 1)) memory_backed=0 discard=0
 undo_later rmdir /sys/kernel/config/nullb/benchscale
 
-for batch in 4096 448 64 1; do
-	one_map rising $batch
-done
-for batch in 4096 448 49 1; do
-	one_map falling $batch
-done
-for batch in 448 64; do
-	one_map random $batch
-done
+part_map() {
+	local batch
 
-for many in 1000 "$nr"; do
-	serve -n "$many"
-	reads hit extents "$many"
-	kctl del "$n"
-	wait
-done
+	for batch in 4096 448 64; do
+		one_map rising $batch
+	done
+	for batch in 4096 448 49; do
+		one_map falling $batch
+	done
+	for batch in 448 64; do
+		one_map random $batch
+	done
+}
 
-blocks=50000
-for percent in 5 10 20 30 40 50 60 70 80 90 95 100; do
-	serve -n $blocks -m $((blocks * percent / 100))
-	reads sweep percent $percent
-	kctl del "$n"
-	wait
+part_hit() {
+	local many
+
+	for many in 1000 "$nr"; do
+		serve -n "$many"
+		reads hit extents "$many"
+		kctl del "$n"
+		wait
+	done
+}
+
+part_sweep() {
+	local percent blocks=20000
+
+	for percent in 5 10 25 50 75 90 100; do
+		serve -n $blocks -m $((blocks * percent / 100))
+		reads sweep percent $percent
+		kctl del "$n"
+		wait
+	done
+}
+
+for part in $parts; do
+	"part_$part"
 done
 
 if [ -n "$json" ]; then
