@@ -7,7 +7,7 @@
 
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/guest.inc"
-requires fio qemu-img qemu-io mkfs.ext4
+requires fio qemu-img qemu-io mkfs.ext4 jq
 
 mkfs.ext4 -q /dev/vda
 mkdir /tmp/fs
@@ -69,3 +69,33 @@ check "a discard over a backing file leaves zeros" cmp -n 131072 -i 10485760:0 "
 check "and what lies beside it" cmp -n 131072 -i 10616832:131072 "$dev" patch
 ubdmap del "$dev"
 check "and the image is sound" qemu-img check a.qcow2
+
+# What is decompressed is kept, but not more than was allowed.
+seq 4000000 | head -c 24M >text.raw
+qemu-img convert -f raw -O qcow2 -c text.raw text.qcow2
+
+cached() {
+	ubdmap map --json "$dev" |
+		jq '[.extents[] | select(.type == "linear") | .length] | add // 0'
+}
+
+pages() {
+	stat -L -c '%b * %B' "$(find "/proc/$(ubdmap list --json "$dev" |
+		jq '.. | .mapper? // empty')/fd" -lname '*memfd:ubdmap-cache*' | head -n 1)"
+}
+
+for size in 2M 64M; do
+	dev=$(ubdmap add -r --cache-size $size text.qcow2)
+	check "a cache of $size: all that is compressed reads right" cmp text.raw "$dev"
+	check "a cache of $size: and again" sh -c \
+		"dd if=$dev bs=64k iflag=direct status=none | cmp - text.raw"
+	held=$(cached) used=$(($(pages)))
+	note "$held bytes are mapped, $used are allocated"
+	if [ $size = 2M ]; then
+		check "a cache of $size: not more is mapped, nor allocated" \
+			test $((held > used ? held : used)) -le 2097152
+	else
+		check "a cache of $size: all of it stays" test "$held" = 25165824
+	fi
+	ubdmap del "$dev"
+done
