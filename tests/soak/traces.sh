@@ -54,6 +54,8 @@ while [ "$rounds" -gt 0 ] || [ "$SECONDS" -lt "$end" ]; do
 	run CUT_SEED="$seed" TRACES=8 CUTS=6 CUT_OPS=$((30 + seed % 4 * 40)) \
 		build/asan/test_powercut
 	run SEED="$seed" build/asan/test_directed
+	run SEED="$seed" build/asan/test_directed_disk
+	run SEED="$seed" build/asan/test_cost
 	[ $((round % 4)) -ne 1 ] || run SEED="$seed" build/asan/test_sweep
 	[ ! -x build/asan/test_oracle ] || run ORACLE_SEED="$seed" build/asan/test_oracle
 	seed=$((seed + 1))

@@ -13,7 +13,7 @@
  * own reader find what had been flushed or was written since, and after a
  * clean end the check finds nothing at all.
  *
- *	TRACES=n	recordings of each kind that are only decided (default 12)
+ *	TRACES=n	recordings of each kind that are only decided (default 8)
  *	CUTS=n		images rebuilt of each kind's first recording (default 12)
  *	CUT_SEED=n	the first seed
  *	CUT_TIME=s	rebuild for so many seconds of each kind
@@ -319,7 +319,7 @@ static void a_power_cut_never_corrupts(void **state)
 		print_message("# skipped: no qemu-img\n");
 		skip();
 	}
-	only_decide(k, seed, env("TRACES", 12));
+	only_decide(k, seed, env("TRACES", 8));
 	do {
 		rng_seed(&r, seed);
 		make_image(&r, k->create, k->bytes, k->backing);

@@ -1,0 +1,346 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * test_directed_disk.c - the protocol's directed tests 8 to 10: a disk that is
+ * full, one that fails, and the file's locks.  See test_directed.c.
+ */
+#include "trial.h"
+#include "lock.h"
+
+/* ---- 8: a new refcount block and a new table ---- */
+
+#define TINY_SECT	2048		/* clusters of 512, 64 to a table or block */
+
+static uint8_t taken[REC_FILE_MAX / 512];	/* sectors with space on the disk */
+static uint64_t nr_taken, disk_room;
+
+static void begin_tiny(void)
+{
+	static const uint8_t zeros[TINY_SECT];
+	char *image;
+	size_t len;
+
+	if (access(in_scratch("tiny.qcow2"), F_OK))
+		assert_int_equal(sh("qemu-img create -f qcow2 -o cluster_size=512,refcount_bits=64 tiny.qcow2 %u",
+				    TINY_SECT * 512), 0);
+	image = read_file(in_scratch("tiny.qcow2"), &len);
+	unlink(in_scratch("img.qcow2"));
+	write_file(in_scratch("img.qcow2"), image, len);
+	free(image);
+	rec_start(in_scratch("img.qcow2"), TINY_SECT, zeros, NULL);
+	memset(taken, 0, sizeof(taken));
+	memset(taken, 1, rec.base_len / 512);
+	nr_taken = rec.base_len / 512;
+	disk_room = UINT64_MAX;
+	open_dev();
+}
+
+/*
+ * Fails without q2_sync() in link_blocks() of qcow2/refcount.c: the refcount
+ * table may name a block that has yet to be written.
+ */
+static void t8_first_cluster_then_cut(void **state)
+{
+	(void)state;
+	if (!qemu)
+		skip();
+	begin_tiny();
+	assert_int_equal(rec_write(dev, 64, 1, 1, false), 0);
+	flush();
+	/* And some more, so that a pool's worth of blocks comes anew. */
+	assert_int_equal(rec_write(dev, 200, 700, 2, false), 0);
+	flush();
+	finish();
+}
+
+/* A disk that gives and takes space; full at disk_room sectors. */
+static int full_disk(const struct sp_file *f, enum sp_io_op op, const void *buf, uint64_t off,
+		     uint64_t len)
+{
+	uint64_t s, more = 0, end = (off + len + 511) / 512;
+
+	(void)f; (void)buf;
+	if (end > sizeof(taken))
+		end = sizeof(taken);
+	for (s = off / 512; s < end; s++) {
+		if (op == SP_IO_PUNCH) {
+			nr_taken -= taken[s];
+			taken[s] = 0;
+		} else if (op == SP_IO_WRITE || op == SP_IO_ZERO) {
+			more += !taken[s];
+		}
+	}
+	if (!more)
+		return 0;
+	if (nr_taken + more > disk_room)
+		return -ENOSPC;
+	memset(taken + off / 512, 1, end - off / 512);
+	nr_taken += more;
+	return 0;
+}
+
+/*
+ * The mapper dies before it could link anything, and the next ones at any step
+ * of their attach, with the disk full: the first steps one by one, which are all
+ * different, of those behind (cluster after cluster) some.  EVERY=1 takes them all.
+ *
+ * Fails without the punch before the reserve is filled (collect() in
+ * qcow2/refill.c): the space of the dead mapper's reserve is not found again.
+ */
+static void t8_kill_at_any_step_on_a_full_disk(void **state)
+{
+	bool every = getenv("EVERY");
+	unsigned int n, i, tried = 0, attaches = 2;
+
+	(void)state;
+	if (!qemu)
+		skip();
+	for (n = 1; attaches > 1; n += every ? 1 : 1 + n / 6) {
+		begin_tiny();
+		rec_before = full_disk;
+		for (i = 0; i < 8; i++)
+			assert_int_equal(rec_write(dev, 64 * i + 3, 1, i + 1, false), 0);
+		disk_room = nr_taken;
+		fdev_orphan(dev);
+		fdev_kill_at(dev, n);
+		assert_int_equal(fdev_reattach(dev, &err), 0);
+		attaches = fdev_stats(dev)->attaches;
+		if (attaches > 1)
+			fdev_kill_at(dev, 0);
+		flush();
+		fdev_kill_at(dev, 0);
+		disk_room = UINT64_MAX;
+		/* All cuts of one of these take a second. */
+		if (tried++ % 8 == 0 || attaches == 1)
+			finish();
+		else
+			finish_quickly();
+	}
+	print_message("# killed at %u steps\n", tried - 1);
+}
+
+/* ---- a round that found the disk full ---- */
+
+static bool no_room;
+
+/* One sector of the tables finds no space. */
+static int sector_without_room(const struct sp_file *f, enum sp_io_op op, const void *buf,
+			       uint64_t off, uint64_t len)
+{
+	(void)buf;
+	return no_room && f && op == SP_IO_WRITE && within(off, len, craft_l2(500), 8) ?
+	       -ENOSPC : 0;
+}
+
+/*
+ * It has written an entry for A and is not through, so that the file may have it or
+ * not.  A is changed again: what that entry names stays (rule 16).
+ *
+ * Fails without c->snap in let_go() of qcow2/change.c: it is reused.
+ */
+static void r16_an_open_round_keeps_what_it_names(void **state)
+{
+	unsigned int i;
+
+	(void)state;
+	begin();
+	put(100, 1, 1);
+	flush();
+	put(G_PACKED, 1, 0x44);
+	put(500, 1, 2);
+	fdev_settle(dev);
+	no_room = true;
+	rec_before = sector_without_room;
+	assert_int_equal(fdev_try_flush(dev, newest_tid()), -EAGAIN);
+	assert_int_equal(rec_zeroes(dev, SECT(G_PACKED), CRAFT_SECTORS, false), 0);
+	work();
+	work();
+	assert_int_equal(rec_write(dev, SECT(200), SECT(60), 5, false), 0);
+	for (i = 0; i < 60; i++)	/* here and there: small runs go first */
+		put(300 + i * 37 % 190, 1, 6);
+	no_room = false;
+	flush();
+	finish();
+}
+
+/* ---- 9: one failed fdatasync, in the background ---- */
+
+static bool sync_fails, kernel_hears;
+static unsigned int failed_at;
+
+/* The kernel tells of a lost write once through each open file. */
+static int fail_sync(const struct sp_file *f, enum sp_io_op op, const void *buf, uint64_t off,
+		     uint64_t len)
+{
+	(void)buf; (void)off; (void)len;
+	if (op != SP_IO_SYNC)
+		return 0;
+	if (f && sync_fails) {
+		sync_fails = false;
+		kernel_hears = true;
+		failed_at = rec.nr;
+		return -EIO;
+	}
+	if (!f && kernel_hears) {
+		kernel_hears = false;
+		return -EIO;
+	}
+	return 0;
+}
+
+/*
+ * Fails without image_fail() in image_sync() of commit.c and has_failed() in io.c,
+ * the file's own: FLUSHes go through.  Either is enough.
+ */
+static void t9_one_failed_background_fdatasync(void **state)
+{
+	unsigned int i;
+	int rc;
+
+	(void)state;
+	begin();
+	put(100, 1, 1);
+	flush();
+	work();			/* all refcount blocks: theirs is another matter */
+	work();
+	assert_int_equal(rec_zeroes(dev, SECT(G_DATA), CRAFT_SECTORS, false), 0);
+	flush();
+	put(300, 1, 2);
+	sync_fails = true;
+	rec_before = fail_sync;
+	for (i = 0; i < 10 && sync_fails; i++)
+		work();
+	assert_true(kernel_hears);
+	/* To the mapper, then with the kernel alone. */
+	assert_int_not_equal(rec_flush(dev), 0);
+	for (i = 0; i < 3; i++)
+		assert_int_not_equal(rec_flush(dev), 0);
+	assert_int_not_equal(rec_write(dev, SECT(102), 1, 3, false), 0);
+	work();
+	assert_int_equal(rec_read(dev), -1);		/* reads go on */
+	assert_int_equal(rec.nr, failed_at);		/* nothing else does */
+	assert_int_not_equal(fdev_finish(dev, &err), 0);
+	assert_true(err.msg[0]);
+	decide();
+	rec_stop();
+	rc = qemu ? sh("qemu-img check -f qcow2 img.qcow2") : 0;
+	assert_true(rc == 0 || rc == 3);
+	/* Deleted and added again it works. */
+	open_dev();
+	assert_int_equal(rec_write(dev, SECT(102), 1, 4, false), 0);
+	assert_int_equal(rec_flush(dev), 0);
+	assert_int_equal(fdev_finish(dev, &err), 0);
+	assert_int_equal(qemu ? sh("qemu-img check -f qcow2 img.qcow2") : 0, 0);
+}
+
+/* ---- 10: locks ---- */
+
+static volatile bool probing;
+
+/* Asks again and again, as QEMU does: for a moment it has the bytes it asks for. */
+static void *probe(void *arg)
+{
+	unsigned long *let_in = arg;
+	struct sp_err e = { "" };
+	struct sp_file f;
+
+	if (sp_file_open(&f, in_scratch("img.qcow2"), -1, true, &e))
+		abort();
+	while (probing) {
+		if (!sp_lock_image(&f, true, &e))
+			++*let_in;
+		sched_yield();
+	}
+	sp_file_close(&f);
+	return NULL;
+}
+
+static int second_open(const char *name, bool read_only)
+{
+	struct fdev_opts o = { .path = in_scratch(name), .format = "qcow2",
+			       .read_only = read_only, .seed = 1 };
+	struct fdev *other;
+	int rc = fdev_open(&other, &o, &err);
+
+	if (!rc)
+		fdev_drop(other);
+	return rc;
+}
+
+static void all_are_refused(void)
+{
+	assert_int_equal(second_open("img.qcow2", false), -EBUSY);
+	assert_int_equal(second_open("img.qcow2", true), -EBUSY);
+	if (!qemu)
+		return;
+	assert_int_not_equal(sh("qemu-img check img.qcow2"), 0);
+	assert_int_not_equal(sh("qemu-img resize img.qcow2 8M"), 0);
+	assert_int_not_equal(sh("qemu-io -c 'write 0 512' img.qcow2"), 0);
+	assert_int_not_equal(sh("qemu-io -f raw -c 'write 0 512' base"), 0);
+}
+
+/*
+ * The mapper is dead, the kernel holds L: nobody else gets in, and each attach
+ * does, while somebody tries all the time.
+ *
+ * Fails without the patience of check_patiently() in lock.c, and without "if
+ * (!f->adopted)" in sp_lock_image(): the prober gets in.
+ */
+static void t10_locks(void **state)
+{
+	unsigned long let_in = 0;
+	pthread_t prober;
+	struct craft c;
+	unsigned int i;
+	char *base;
+
+	(void)state;
+	begin();
+	fdev_drop(dev);
+	rec_stop();
+	base = calloc(1, 64 * CRAFT_CLUSTER);
+	write_file(in_scratch("base"), base, 64 * CRAFT_CLUSTER);
+	free(base);
+	craft_new(&c);
+	craft_backing(&c, "base", 4, "raw");
+	write_file(in_scratch("img.qcow2"), c.buf, c.size);
+	free(c.buf);
+	open_dev();
+	assert_int_equal(rec_write(dev, SECT(100), 1, 1, false), 0);
+	assert_int_equal(rec_flush(dev), 0);
+	all_are_refused();
+	fdev_orphan(dev);
+	assert_int_equal(rec_write(dev, SECT(100), 1, 2, false), 0);	/* a hit */
+	all_are_refused();
+	probing = true;
+	pthread_create(&prober, NULL, probe, &let_in);
+	for (i = 0; i < 100; i++) {
+		if (fdev_reattach(dev, &err))
+			fail_msg("attach %u: %s", i, err.msg);
+		fdev_orphan(dev);
+	}
+	assert_int_equal(fdev_reattach(dev, &err), 0);
+	probing = false;
+	pthread_join(prober, NULL);
+	assert_int_equal(let_in, 0);
+	kills += i;
+	all_are_refused();
+	assert_int_equal(fdev_finish(dev, &err), 0);
+	assert_int_equal(second_open("img.qcow2", false), 0);
+	if (qemu) {
+		assert_int_equal(sh("qemu-img check img.qcow2"), 0);
+		assert_int_equal(sh("qemu-io -f raw -c 'write 0 512' base"), 0);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest directed_disk[] = {
+		TEST(t8_first_cluster_then_cut),
+		TEST(t8_kill_at_any_step_on_a_full_disk),
+		TEST(r16_an_open_round_keeps_what_it_names),
+		TEST(t9_one_failed_background_fdatasync),
+		TEST(t10_locks),
+	};
+
+	return RUN_TRIALS(directed_disk);
+}
