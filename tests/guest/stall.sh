@@ -80,17 +80,21 @@ writers() {
 }
 writers >writes.out 2>&1 &
 writers=$!
-# Nothing but misses.
+# Nothing but misses, by several, so that one is always there.
 misses() {
 	while [ ! -e enough ]; do
-		blkdiscard -o 32M -l 1M "$dev" || return 1
-		dd if=known of="$dev" bs=64k count=16 seek=512 oflag=direct status=none || return 1
-		dd if="$dev" bs=64k count=16 skip=512 iflag=direct status=none |
+		blkdiscard -o $(($1 << 20)) -l 1M "$dev" || return 1
+		dd if=known of="$dev" bs=64k count=16 seek=$(($1 * 16)) oflag=direct \
+			status=none || return 1
+		dd if="$dev" bs=64k count=16 skip=$(($1 * 16)) iflag=direct status=none |
 			cmp -n 1048576 - known || return 1
 	done
 }
-misses >misses.out 2>&1 &
-misses=$!
+misses=()
+for at in 32 33 34; do
+	misses $at >misses.$at 2>&1 &
+	misses+=($!)
+done
 upgrades() {
 	for _ in 1 2 3; do
 		sleep 1
@@ -106,7 +110,9 @@ note "$(cat upgraded)"
 check "and prints how long a miss waited" grep -q "pause of a miss: [1-9][0-9]* ms" upgraded
 touch enough
 check "writes and their verification saw nothing of it" wait $writers
-check "nor did misses" wait $misses
+for pid in "${misses[@]}"; do
+	check "nor did misses" wait "$pid"
+done
 check "nor did hits" kill -0 $hits
 kill -INT $hits
 wait $hits
