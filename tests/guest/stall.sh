@@ -75,7 +75,7 @@ writers() {
 			--offset=16M --size=2M --rw=randwrite --bsrange=512-64k \
 			--blockalign=512 --verify=crc32c --verify_fatal=1 \
 			--verify_backlog=64 --fsync=64 --randrepeat=0 || return 1
-		blkdiscard -o 16M -l 2M "$dev" || return 1
+		blkdiscard -f -o 16M -l 2M "$dev" || return 1
 	done
 }
 writers >writes.out 2>&1 &
@@ -83,7 +83,8 @@ writers=$!
 # Nothing but misses, by several, so that one is always there.
 misses() {
 	while [ ! -e enough ]; do
-		blkdiscard -o $(($1 << 20)) -l 1M "$dev" || return 1
+		# -f: several at a time
+		blkdiscard -f -o $(($1 << 20)) -l 1M "$dev" || return 1
 		dd if=known of="$dev" bs=64k count=16 seek=$(($1 * 16)) oflag=direct \
 			status=none || return 1
 		dd if="$dev" bs=64k count=16 skip=$(($1 * 16)) iflag=direct status=none |
@@ -113,6 +114,7 @@ check "writes and their verification saw nothing of it" wait $writers
 for pid in "${misses[@]}"; do
 	check "nor did misses" wait "$pid"
 done
+note "$(cat misses.*)"
 check "nor did hits" kill -0 $hits
 kill -INT $hits
 wait $hits
