@@ -114,7 +114,7 @@ check "writes and their verification saw nothing of it" wait $writers
 for pid in "${misses[@]}"; do
 	check "nor did misses" wait "$pid"
 done
-note "$(cat misses.*)"
+note "$(sort misses.* | uniq -c)"
 check "nor did hits" kill -0 $hits
 kill -INT $hits
 wait $hits
