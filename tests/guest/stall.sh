@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
-# needs: --smp 2 --mem 1G --disk 1G --timeout 400
+# needs: --smp 2 --mem 1G --disk 1G --timeout 600
 #
 # A mapper that hangs, one that is replaced while it works, and none at all.
 
