@@ -394,7 +394,7 @@ static int map_all(struct ubdm_mapper *m, unsigned int perm, uint64_t *hole)
 		ret = ubdm_loop_ask(m, &req, &walk);
 		if (ret)
 			return ret;
-		if (walk.next == at)
+		if (walk.whole && walk.next == at)
 			return -EAGAIN; /* it is being changed */
 	}
 	*hole = walk.next;

@@ -95,7 +95,7 @@ static int acknowledge(int fd, uint32_t index, bool print)
 			EXIT_FAIL,
 			"%s: deleted again, because its name could not be printed: %s",
 			path, strerror(errno));
-	if (write(fd, "k", 1) != 1)
+	if (send(fd, "k", 1, MSG_NOSIGNAL) != 1)
 		return fail(EXIT_FAIL,
 			    "%s: its mapper ended at once; see the system log",
 			    path);

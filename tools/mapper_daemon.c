@@ -355,14 +355,20 @@ static int end(struct mapper_process *p, int gone)
 	return p->result ? EXIT_FAIL : EXIT_OK;
 }
 
-/* Whoever wanted the device has its name, or it goes. */
+/*
+ * Whoever wanted the device has its name, or it goes.  The acknowledgement of a
+ * "detach" is waited for only because writing it must not fail.
+ */
 static int end_detached(struct mapper_process *p)
 {
+	bool acked;
 	char c;
 
 	tell_ready(p);
-	if (p->opt.ready_fd >= 0 && !p->opt.attach &&
-	    read(p->opt.ready_fd, &c, 1) != 1)
+	if (p->opt.ready_fd < 0)
+		return EXIT_OK;
+	acked = read(p->opt.ready_fd, &c, 1) == 1;
+	if (!acked && !p->opt.attach)
 		ask_to_delete(p);
 	return EXIT_OK;
 }

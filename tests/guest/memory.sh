@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
-# needs: --smp 2 --mem 256M --disk 3G --disk 320M --timeout 400
+# needs: --smp 2 --mem 256M --disk 3G --disk 320M --timeout 600
 #
 # Little memory, much to write: a file system on a thin image on a file system,
 # with the swap on another such device.  What frees memory needs the mappers, so

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
-# needs: --smp 2 --mem 512M --disk 512M --timeout 150
+# needs: --smp 2 --mem 512M --disk 512M --timeout 240
 #
 # At a shutdown everybody is killed, then somebody calls sync() and reboots.
 # With a file system mounted on a device that takes no longer than the device's

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
-# needs: --smp 2 --mem 1G --disk 1G --timeout 240
+# needs: --smp 2 --mem 1G --disk 1G --timeout 400
 #
 # The file system below is full: what needs space waits, the rest goes on.
 

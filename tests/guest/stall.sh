@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
-# needs: --smp 2 --mem 1G --disk 1G --timeout 400
+# needs: --smp 2 --mem 1G --disk 1G --timeout 600
 #
 # A mapper that hangs, one that is replaced while it works, and none at all.
 
@@ -75,22 +75,27 @@ writers() {
 			--offset=16M --size=2M --rw=randwrite --bsrange=512-64k \
 			--blockalign=512 --verify=crc32c --verify_fatal=1 \
 			--verify_backlog=64 --fsync=64 --randrepeat=0 || return 1
-		blkdiscard -o 16M -l 2M "$dev" || return 1
+		blkdiscard -f -o 16M -l 2M "$dev" || return 1
 	done
 }
 writers >writes.out 2>&1 &
 writers=$!
-# Nothing but misses.
+# Nothing but misses, by several, so that one is always there.
 misses() {
 	while [ ! -e enough ]; do
-		blkdiscard -o 32M -l 1M "$dev" || return 1
-		dd if=known of="$dev" bs=64k count=16 seek=512 oflag=direct status=none || return 1
-		dd if="$dev" bs=64k count=16 skip=512 iflag=direct status=none |
+		# -f: several at a time
+		blkdiscard -f -o $(($1 << 20)) -l 1M "$dev" || return 1
+		dd if=known of="$dev" bs=64k count=16 seek=$(($1 * 16)) oflag=direct \
+			status=none || return 1
+		dd if="$dev" bs=64k count=16 skip=$(($1 * 16)) iflag=direct status=none |
 			cmp -n 1048576 - known || return 1
 	done
 }
-misses >misses.out 2>&1 &
-misses=$!
+misses=()
+for at in 32 33 34; do
+	misses $at >misses.$at 2>&1 &
+	misses+=($!)
+done
 upgrades() {
 	for _ in 1 2 3; do
 		sleep 1
@@ -106,7 +111,10 @@ note "$(cat upgraded)"
 check "and prints how long a miss waited" grep -q "pause of a miss: [1-9][0-9]* ms" upgraded
 touch enough
 check "writes and their verification saw nothing of it" wait $writers
-check "nor did misses" wait $misses
+for pid in "${misses[@]}"; do
+	check "nor did misses" wait "$pid"
+done
+note "$(sort misses.* | uniq -c)"
 check "nor did hits" kill -0 $hits
 kill -INT $hits
 wait $hits

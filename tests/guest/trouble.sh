@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
-# needs: --smp 2 --mem 1G --disk 512M --disk 256M --timeout 400
+# needs: --smp 2 --mem 1G --disk 512M --disk 256M --timeout 600
 #
 # Storage that fails below a device, devices that go while they are used, and
 # devices on devices.
