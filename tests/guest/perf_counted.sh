@@ -5,15 +5,17 @@
 # What a hit costs in instructions: within 2 % of what tests/bench/reference.json
 # has, and at most so much over the disk or file below. The reference is of one
 # kernel and one fio; with others only the latter counts.
+# "make check-perf UPDATE=1" writes it anew.
 #
 # A write to a file ends in a worker, where its disk does not complete at once, and
 # is tried again whenever the file's time changes; how that falls in with fio varies
 # by several percent, so 10 % is what those rows may differ.
-# "make check-perf UPDATE=1" writes it anew.
 
 . "$(dirname "$0")/lib.sh"
 requires fio qemu-img jq
 
+# Targets that are not met have a limit that holds what was reached: for reads of
+# files 1,500 was wanted, and 1 % for qcow2. docs/performance.md has the profile.
 bench=$UBDMAP_SRC/tests/bench
 out=$(mktemp)
 "$bench/counted.sh" --guard --ms 150 --json >"$out"
