@@ -203,18 +203,11 @@ static __always_inline bool drive_fast(struct ubdm_dev *dev, struct bio *bio, bo
 	int idx;
 
 	idx = ubdm_io_enter(dev);
-	if (write) {
-		rcu_read_lock();
-		found = ubdm_tlb_translate(&dev->tlb, bio->bi_iter.bi_sector,
-					   bio_sectors(bio), true, &hit);
-		rcu_read_unlock();
-	} else {
-		/* Cheaper; nothing in there may want to sleep. */
-		rcu_read_lock_sched();
-		found = ubdm_tlb_translate(&dev->tlb, bio->bi_iter.bi_sector,
-					   bio_sectors(bio), false, &hit);
-		rcu_read_unlock_sched();
-	}
+	/* Cheaper than rcu_read_lock(); nothing in there may want to sleep. */
+	rcu_read_lock_sched();
+	found = ubdm_tlb_translate(&dev->tlb, bio->bi_iter.bi_sector, bio_sectors(bio),
+				   write, &hit);
+	rcu_read_unlock_sched();
 	if (unlikely(!found)) {
 		ubdm_io_leave(dev, idx);
 		return false;

@@ -190,7 +190,7 @@ void ubdm_tlb_lookup_write(struct ubdm_tlb *tlb, u64 lba, struct ubdm_hit *hit)
  *
  * What nearly every hit needs, and no more.
  *
- * Context: as ubdm_tlb_lookup(); for a write as ubdm_tlb_lookup_write().
+ * Context: as ubdm_tlb_lookup().
  * Return: false if it is not as simple as that: look up in full.
  */
 bool ubdm_tlb_translate(struct ubdm_tlb *tlb, u64 lba, unsigned int nr, bool write,

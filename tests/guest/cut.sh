@@ -36,6 +36,8 @@ survives() {
 	if [ $((done % 4)) = 0 ]; then
 		again=$(ubdmap add /tmp/then/a.qcow2) || return 1
 		dd if="$again" of=/tmp/then.raw bs=1M iflag=direct status=none || return 1
+		# Who writes to it also gives back what leaked.
+		dd if=/tmp/then.raw of="$again" bs=4k count=1 oflag=direct status=none || return 1
 		ubdmap del "$again" || return 1
 		qemu-img check -q /tmp/then/a.qcow2 || return 1
 	else
