@@ -216,7 +216,7 @@ static bool start_write(struct ubdm_io *io, bool nowait)
  * The block layer plugs around every submit_bio, and what is sent on starts, and
  * ends, only when that is over.  A write that ends before we are back spares the
  * worker; where the disk completes at once that is worth to start each by itself,
- * elsewhere it costs.  Which it is is tried once in a jiffy.
+ * elsewhere it costs.  Which holds here is tried once in a jiffy.
  */
 static void start_now(struct ubdm_io *io)
 {
@@ -227,7 +227,7 @@ static void start_now(struct ubdm_io *io)
 	if (!plug || plug->nr_ios != 1)
 		return;
 	if (!READ_ONCE(b->instant)) {
-		if (READ_ONCE(b->instant_tried) == jiffies)
+		if (!time_after(jiffies, READ_ONCE(b->instant_tried)))
 			return;
 		WRITE_ONCE(b->instant_tried, jiffies);
 	}
