@@ -48,7 +48,7 @@ none_left() {
 made=0 failed=0
 cycles() {
 	i=0
-	while [ $i -lt 40 ]; do
+	while [ $i -lt 16 ]; do
 		i=$((i + 1))
 		case $((i % 4)) in
 		0) set -- -g 3 ;;
@@ -68,7 +68,7 @@ cycles() {
 			timeout $((30 * slow)) fio --name=inject --allow_file_create=0 \
 				--filename="$(grep '^/dev/' /tmp/cycle)" --size=4M --direct=1 \
 				--ioengine=libaio --iodepth=8 --rw=randrw --bsrange=512-32k \
-				--blockalign=512 --fsync=16 --number_ios=300 \
+				--blockalign=512 --fsync=16 --number_ios=200 \
 				--continue_on_error=all >/dev/null 2>&1
 			[ $? -lt 124 ] || return 1
 		else
