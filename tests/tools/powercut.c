@@ -202,8 +202,12 @@ static void *load(void *arg)
 	if (posix_memalign(&buf, 4096, MAX_SECTORS * SECTOR))
 		die("memory");
 	while (nr_ops < wanted) {
-		/* Mostly where others are busy too. */
-		uint64_t near = rnd(&rng, 4) ? blocks / 8 : blocks;
+		/*
+		 * Mostly where others are busy too; towards the end only there, and
+		 * only overwrites: then nobody but the driver flushes.
+		 */
+		bool late = nr_ops > wanted / 2;
+		uint64_t near = late || rnd(&rng, 4) ? blocks / 16 : blocks;
 		uint64_t block = rnd(&rng, near) * nr_threads + me;
 		struct op op = { .sector = block * BLOCK_SECTORS };
 		unsigned int dice = rnd(&rng, 30);
@@ -211,8 +215,8 @@ static void *load(void *arg)
 
 		op.sector += rnd(&rng, BLOCK_SECTORS);
 		op.nr = 1 + rnd(&rng, BLOCK_SECTORS - op.sector % BLOCK_SECTORS);
-		op.kind = dice < 24 ? OP_WRITE : dice < 26 ? OP_ZERO :
-			  dice < 28 ? OP_DISCARD : OP_FLUSH;
+		op.kind = dice < 24 ? OP_WRITE : dice >= 28 ? OP_FLUSH : late ? OP_WRITE :
+			  dice < 26 ? OP_ZERO : OP_DISCARD;
 		if (op.kind != OP_FLUSH)
 			change(&op, buf, sync);
 		if (op.kind != OP_FLUSH && !sync)
