@@ -38,7 +38,9 @@ void ubdm_bio_done(struct ubdm_dev *dev, struct bio *bio, blk_status_t status)
 				 status ? 0 : sectors, start);
 	}
 	ubdm_bio_disown(bio);
-	bio->bi_status = status;
+	/* A front that was cut off may have failed: that stays. */
+	if (status)
+		bio->bi_status = status;
 	bio_endio(bio);
 }
 

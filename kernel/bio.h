@@ -115,6 +115,13 @@ static inline void ubdm_hit(struct ubdm_dev *dev, struct bio *bio,
 		ubdm_hit_file(dev, bio, b, sector, tid, srcu_idx, may_inline);
 }
 
+/* A hit failed; of a PLACE's pieces the PLACE tells. */
+static inline void ubdm_count_failed(struct ubdm_dev *dev, struct bio *bio)
+{
+	if (bio->bi_pool != &dev->place_set)
+		ubdm_count(dev, UBDM_S_ERRORS);
+}
+
 /* A hit came back: what is left to do before the bio may end. */
 bool ubdm_hit_needs_flush(struct ubdm_dev *dev, struct bio *bio, u64 tid);
 

@@ -662,6 +662,8 @@ static void del_work(struct work_struct *work)
 		make_dead(dev);
 	if (dev->disk_added) {
 		mutex_lock(&dev->disk->open_mutex);
+		/* The scan for partitions may have had us wait: force since? */
+		force = READ_ONCE(dev->del_force);
 		if (!force && disk_openers(dev->disk)) {
 			mutex_unlock(&dev->disk->open_mutex);
 			undelete(dev, was, -EBUSY);
@@ -707,8 +709,15 @@ int ubdm_dev_delete(struct ubdm_dev *dev, bool force)
 		return -EBUSY;
 	if (!force && READ_ONCE(dev->state) == UBDM_STATE_DYING)
 		return -EALREADY;
-	if (force)
+	if (force) {
 		WRITE_ONCE(dev->del_force, true);
+		/*
+		 * Not only by del_work: that may be under way without force, and
+		 * wait for the partition scan, whose reads wait for the mapper.
+		 */
+		WRITE_ONCE(dev->dead, true);
+		ubdm_dev_watch(dev, 0);
+	}
 	ubdm_dev_get(dev);
 	if (!queue_work(ctl_wq, &dev->del_work))
 		ubdm_dev_put(dev);

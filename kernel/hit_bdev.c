@@ -8,9 +8,10 @@
  * already when it called us.
  *
  * With one exception.  bio_endio() tells us of a bio that fronts were cut off
- * only when the fronts have ended too.  A front with FUA may wait for a COMMIT,
- * and the COMMIT for the drain of what we have in flight, so the rest of such a
- * bio must report for itself: it is sent as a clone.
+ * only when the fronts have ended too, and then with their error as if it were
+ * its own.  A front with FUA may wait for a COMMIT, and the COMMIT for the drain
+ * of what we have in flight.  So the rest of such a bio must report for itself:
+ * it is sent as a clone.
  */
 #include "bio.h"
 #include "flush.h"
@@ -18,7 +19,8 @@
 #include <linux/blk-cgroup.h>
 
 /* What both ends share; true: @bio waits for a COMMIT and must not end yet. */
-static __always_inline bool finish(struct ubdm_io *io, struct bio *bio)
+static __always_inline bool finish(struct ubdm_io *io, struct bio *bio,
+				   blk_status_t status)
 {
 	struct ubdm_dev *dev = io->dev;
 	bool write = op_is_write(bio_op(bio));
@@ -27,14 +29,14 @@ static __always_inline bool finish(struct ubdm_io *io, struct bio *bio)
 	bdev_end_io_acct(bio->bi_bdev, bio_op(bio), io->sectors, io->start);
 	if (write)
 		ubdm_backing_wrote(io->backing);
-	if (unlikely(bio->bi_status))
+	if (unlikely(status))
 		ubdm_dev_backing_failed(dev, bio, U64_MAX, io->backing,
-					blk_status_to_errno(bio->bi_status));
+					blk_status_to_errno(status));
 	ubdm_io_leave(dev, io->srcu_idx);
 	ubdm_io_free(dev, io);
 
-	if (unlikely(bio->bi_status)) {
-		ubdm_count(dev, UBDM_S_ERRORS);
+	if (unlikely(status)) {
+		ubdm_count_failed(dev, bio);
 	} else if (write && unlikely(ubdm_hit_needs_flush(dev, bio, tid))) {
 		ubdm_flush_park(dev, bio, tid);
 		return true;
@@ -49,7 +51,7 @@ static void end_io(struct bio *bio)
 	bio->bi_end_io = io->end_io;
 	bio->bi_private = io->private;
 	bio->bi_bdev = io->bdev;
-	if (!finish(io, bio))
+	if (!finish(io, bio, bio->bi_status))
 		bio->bi_end_io(bio);
 }
 
@@ -57,11 +59,12 @@ static void end_clone(struct bio *clone)
 {
 	struct ubdm_io *io = clone->bi_private;
 	struct bio *bio = io->bio;
+	blk_status_t status = clone->bi_status;
 
-	if (clone->bi_status && !bio->bi_status)
-		bio->bi_status = clone->bi_status;
+	if (status && !bio->bi_status)
+		bio->bi_status = status;
 	bio_put(clone);
-	if (!finish(io, bio))
+	if (!finish(io, bio, status))
 		bio_endio(bio);
 }
 
@@ -115,7 +118,7 @@ void ubdm_hit_bdev(struct ubdm_dev *dev, struct bio *bio, struct ubdm_backing *b
 	io->srcu_idx = srcu_idx;
 	io->sectors = bio_sectors(bio);
 
-	if (unlikely((bio->bi_opf & REQ_FUA) && bio_flagged(bio, BIO_CHAIN))) {
+	if (unlikely(bio_flagged(bio, BIO_CHAIN))) {
 		bio = clone_for(io, bio);
 		if (!bio)
 			return;

@@ -43,7 +43,7 @@ static __always_inline void finish(struct ubdm_io *io, blk_status_t status)
 	ubdm_io_free(dev, io);
 
 	if (unlikely(status)) {
-		ubdm_count(dev, UBDM_S_ERRORS);
+		ubdm_count_failed(dev, bio);
 		bio->bi_status = status;
 	} else if (write && unlikely(ubdm_hit_needs_flush(dev, bio, tid))) {
 		ubdm_flush_park(dev, bio, tid);

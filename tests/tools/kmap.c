@@ -2,7 +2,8 @@
 /*
  * kmap.c - a mapper that knows no image format, to test the driver alone.
  *
- *   kmap [-AbDhmpwx] [-a N] [-e GRANULE] [-g SHIFT] [-r RUN] [-s STAGE] FILE [SLOW]
+ *   kmap [-AbDhmPpwx] [-a N] [-c OTHER] [-e GRANULE] [-g SHIFT] [-r RUN]
+ *        [-s STAGE] FILE [SLOW]
  *
  * The device is as large as FILE and sector s of it is sector s of FILE.  A
  * fault maps its range only (or RUN granules), so that misses happen all day.
@@ -11,6 +12,7 @@
  *   -a N        attach to the orphaned device N instead of making one
  *   -A          with -a: register FILE as one more backing
  *   -b          register FILE buffered
+ *   -c OTHER    close FILE when it is registered, and open OTHER under its number
  *   -D          let a FLUSH wait for a drain before it is committed
  *   -e GRANULE  this granule is an ERROR
  *   -h          hold every fifth fault for 20 ms first
@@ -18,12 +20,15 @@
  *               pread and pwrite on the channel, placed, and linear in SLOW,
  *               another file that is registered buffered
  *   -p          answer writes with PLACE
- *   -s STAGE    stop, and wait to be killed: new, backing, armed
+ *   -P          look for partitions
+ *   -s STAGE    stop, and wait to be killed: new, backing, armed; or live, from
+ *               where SIGCONT lets it go on
  *   -w          let FLUSHes wait for ever
  *   -x          pread and pwrite on the channel instead of mapping
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -522,6 +527,18 @@ static int open_file(const char *path, bool buffered)
 	return fd;
 }
 
+/* What we do ourselves goes to FILE, of course. */
+static void reuse_number(const char *path)
+{
+	int number = fds[0], fd;
+
+	fds[0] = fds[1] = fcntl(number, F_DUPFD_CLOEXEC, number + 1);
+	check(fds[0] < 0 ? -errno : 0, path);
+	close(number);
+	fd = open_file(path, true);
+	check(fd == number ? 0 : -EBADF, "the number is not used again");
+}
+
 static void add_backing(int fd, uint32_t flags)
 {
 	struct ubdm_cmd add = { .done = added };
@@ -557,7 +574,7 @@ static void fetch_and_start(const char *stage, uint32_t index)
 		ubdm_encode_fetch(&fetches[i].cmd.msg, fetches[i].faults, FAULTS);
 		ubdm_ring_queue(&ring, &fetches[i].cmd);
 	}
-	if (stage) {
+	if (stage && strcmp(stage, "live")) {
 		turn();
 		turn();
 	}
@@ -571,14 +588,14 @@ int main(int argc, char **argv)
 	struct ubdm_create c = { .index = -1, .block_size = 512,
 				 .phys_block_size = 4096, .discard_gran = 4096,
 				 .ident = "kmap", .format = "test" };
-	const char *stage = NULL, *slow;
+	const char *stage = NULL, *slow, *other = NULL;
 	bool buffered = false, attach = false, more = false;
 	struct ubdm_device dev;
 	struct ubdm_ctl *ctl;
 	uint32_t index = 0;
 	int opt;
 
-	while ((opt = getopt(argc, argv, "a:AbDe:g:hmpr:s:wx")) != -1) {
+	while ((opt = getopt(argc, argv, "a:AbDc:e:g:hmPpr:s:wx")) != -1) {
 		switch (opt) {
 		case 'a':
 			attach = true;
@@ -589,6 +606,9 @@ int main(int argc, char **argv)
 			break;
 		case 'b':
 			buffered = true;
+			break;
+		case 'c':
+			other = optarg;
 			break;
 		case 'D':
 			drain_flush = true;
@@ -604,6 +624,9 @@ int main(int argc, char **argv)
 			break;
 		case 'm':
 			mixed = true;
+			break;
+		case 'P':
+			c.flags |= UBDM_DEV_F_PARTSCAN;
 			break;
 		case 'p':
 			kind = PLACE;
@@ -649,10 +672,14 @@ int main(int argc, char **argv)
 		if (slow)
 			add_backing(fds[1], UBDM_BACKING_F_BUFFERED);
 	}
+	if (other)
+		reuse_number(other);
 	stop_at(stage, "backing", index);
 	fetch_and_start(stage, index);
 	printf("/dev/ubdmap%u\n", index);
 	fflush(stdout);
+	if (stage)
+		raise(SIGSTOP);
 	while (!ended)
 		turn();
 	return 0;
