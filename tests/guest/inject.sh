@@ -51,7 +51,7 @@ cycles() {
 	while [ $i -lt 16 ]; do
 		i=$((i + 1))
 		case $((i % 4)) in
-		0) set -- -g 3 ;;
+		0) set -- -g 3 -l 64 ;;	# at its limit all the time
 		1) set -- -m -g 4 ;;
 		2) set -- -p -g 4 ;;
 		3) set -- -x -g 3 ;;

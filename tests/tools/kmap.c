@@ -2,7 +2,7 @@
 /*
  * kmap.c - a mapper that knows no image format, to test the driver alone.
  *
- *   kmap [-AbDhmPpwx] [-a N] [-c OTHER] [-e GRANULE] [-g SHIFT] [-r RUN]
+ *   kmap [-AbDhmPpwx] [-a N] [-c OTHER] [-e GRANULE] [-g SHIFT] [-l N] [-r RUN]
  *        [-s STAGE] FILE [SLOW]
  *
  * The device is as large as FILE and sector s of it is sector s of FILE.  A
@@ -16,6 +16,7 @@
  *   -D          let a FLUSH wait for a drain before it is committed
  *   -e GRANULE  this granule is an ERROR
  *   -h          hold every fifth fault for 20 ms first
+ *   -l N        the driver keeps at most N extents
  *   -m          granules of five kinds: linear, zero until written, moved by
  *               pread and pwrite on the channel, placed, and linear in SLOW,
  *               another file that is registered buffered
@@ -595,7 +596,7 @@ int main(int argc, char **argv)
 	uint32_t index = 0;
 	int opt;
 
-	while ((opt = getopt(argc, argv, "a:AbDc:e:g:hmPpr:s:wx")) != -1) {
+	while ((opt = getopt(argc, argv, "a:AbDc:e:g:hl:mPpr:s:wx")) != -1) {
 		switch (opt) {
 		case 'a':
 			attach = true;
@@ -621,6 +622,9 @@ int main(int argc, char **argv)
 			break;
 		case 'h':
 			hold = true;
+			break;
+		case 'l':
+			c.max_extents = strtoull(optarg, NULL, 0);
 			break;
 		case 'm':
 			mixed = true;

@@ -156,7 +156,7 @@ static void copy(uint64_t g)
 
 	own_io(false, buf, place(g, to));
 	if (memcmp(buf, poison, BYTES)) {
-		fprintf(stderr, "mover: granule %llu, half %u was written to after it had drained\n",
+		fprintf(stderr, "mover: granule %llu, half %u: written after it had drained\n",
 			(unsigned long long)g, to);
 		spoilt = true;
 	}

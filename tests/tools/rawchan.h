@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <stdnoreturn.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -34,7 +35,7 @@ struct rawchan {
 
 static const char *raw_name = "test";
 
-_Noreturn static inline void raw_die(int res, const char *what)
+noreturn static inline void raw_die(int res, const char *what)
 {
 	fprintf(stderr, "%s: %s: %s\n", raw_name, what, strerror(-res));
 	exit(1);

@@ -44,7 +44,7 @@ static uint64_t next(void)
 
 static pid_t reader(unsigned int nr)
 {
-	static uint64_t buf[64] __attribute__((aligned(512)));
+	static _Alignas(512) uint64_t buf[64];
 	pid_t pid = fork();
 	uint64_t at;
 	int fd;

@@ -106,7 +106,7 @@ static void answers(struct rawchan *c, uint64_t cookie, int want, const char *wh
 }
 
 /* pwrite() on a channel names a fault by less than its cookie, and no epoch. */
-static void bytes(struct rawchan *c, uint64_t cookie, const char *when)
+static void move_bytes(struct rawchan *c, uint64_t cookie, const char *when)
 {
 	ssize_t n = pwrite(c->fd, bogus, BYTES, UBDM_FAULT_POS(cookie, 0));
 
@@ -122,7 +122,7 @@ static void old_channel(uint64_t cookie, const char *when)
 	int res;
 
 	answers(&one, cookie, -ESHUTDOWN, when);
-	bytes(&one, cookie, when);
+	move_bytes(&one, cookie, when);
 	res = map(&one, 1024, 91, UBDM_EXT_F_REPLACE);
 	wrong_if(res != -ESHUTDOWN, when, "MAP", res);
 	res = commit(&one, 3);
@@ -152,7 +152,7 @@ static void old_changes(const char *when)
 
 static pid_t reader(uint32_t index)
 {
-	static uint8_t buf[BYTES] __attribute__((aligned(4096)));
+	static _Alignas(4096) uint8_t buf[BYTES];
 	pid_t pid = fork();
 	int fd;
 
@@ -216,7 +216,7 @@ int main(int argc, char **argv)
 	raw_check(ubdm_ctl_attach(ctl, two.fd, index, &dev), "attach");
 	old_channel(first, "another attached");
 	answers(&two, first, -ENOENT, "by the next, not told yet");
-	bytes(&two, first, "by the next, not told yet");
+	move_bytes(&two, first, "by the next, not told yet");
 	raw_fetch(&two, 1);
 	raw_check(raw_start(&two, 7), "START");
 	second = told(&two);
@@ -224,7 +224,7 @@ int main(int argc, char **argv)
 	wrong_if(first >> 32 == second >> 32, "told again", "the same epoch", 0);
 	answers(&two, first, -ENOENT, "by the next");
 	answers(&two, first >> 32 << 32 | (uint32_t)second, -ENOENT, "of the old epoch");
-	bytes(&two, first, "by the next");
+	move_bytes(&two, first, "by the next");
 	old_changes("by the next");
 	old_channel(first, "another serves");
 	old_channel(second, "the other's cookie");
@@ -237,7 +237,7 @@ int main(int argc, char **argv)
 	waitpid(pid, &status, 0);
 	wrong_if(status, "in the end", "the request failed", status);
 	answers(&two, second, -ENOENT, "answered already");
-	bytes(&two, second, "answered already");
+	move_bytes(&two, second, "answered already");
 	raw_fetch(&two, 0);
 	raw_check(ubdm_ctl_delete(ctl, index, true), "delete");
 	close(two.fd);
