@@ -35,8 +35,7 @@ told
 
 # --- rings that end, FETCHes that are cancelled ---
 
-# The first fails if ubdm_ftab_requeue() leaves out what was DELIVERED, the second if
-# ubdm_wait_cancel() takes what is FIRING, too.
+# Both fail if ubdm_ftab_requeue() leaves out what was DELIVERED.
 
 python3 - <<'END'
 with open("rings.raw", "wb") as f:
