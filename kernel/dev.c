@@ -32,9 +32,6 @@
 #define BIO_POOL_MIN		64
 #define DEFAULT_MAX_EXTENTS	BIT_ULL(20)
 #define MAX_DISCARD_SECT	BIT(21)	/* 1 GiB */
-#define STALL_LIMIT		(5 * HZ) /* a miss should have an answer by then */
-#define STARVE_RETRY		HZ
-#define STARVE_OVER		(5 * HZ) /* since the latest: there is space again */
 
 static DEFINE_MUTEX(ubdm_ctl_mutex);
 static DEFINE_IDR(devices);			/* ubdm_ctl_mutex */
@@ -90,256 +87,6 @@ void ubdm_dev_fail(struct ubdm_dev *dev)
 	WRITE_ONCE(dev->failed, true);
 	if (READ_ONCE(dev->state) == UBDM_STATE_LIVE)
 		ubdm_dev_set_state(dev, UBDM_STATE_FAILED);
-}
-
-/**
- * ubdm_dev_watch - look after held faults and orphans in a while
- * @dev: the device
- * @delay: jiffies
- *
- * Context: any.
- */
-void ubdm_dev_watch(struct ubdm_dev *dev, unsigned long delay)
-{
-	/*
-	 * Sooner, never later.  If it is pending and due, it has not begun, and
-	 * will see what the caller did.
-	 */
-	if (delayed_work_pending(&dev->watch_work) &&
-	    !time_before(jiffies + delay,
-			 READ_ONCE(dev->watch_work.timer.expires)))
-		return;
-	if (!READ_ONCE(dev->removed))
-		mod_delayed_work(dev->sync_wq, &dev->watch_work, delay);
-}
-
-/**
- * ubdm_dev_starve - a write found no space below
- * @dev: the device
- * @bio: as it came; looked up again until there is space, or space_timeout
- *
- * Context: any.
- */
-void ubdm_dev_starve(struct ubdm_dev *dev, struct bio *bio)
-{
-	unsigned long flags;
-
-	spin_lock_irqsave(&dev->redrive_lock, flags);
-	bio_list_add(&dev->starved, bio);
-	dev->starved_last = jiffies;
-	if (!dev->starved_since)
-		dev->starved_since = jiffies ?: 1;
-	spin_unlock_irqrestore(&dev->redrive_lock, flags);
-	ubdm_dev_watch(dev, STARVE_RETRY);
-}
-
-/**
- * ubdm_dev_backing_failed - I/O on a backing failed: say so
- * @dev: the device
- * @bio: what was to be done
- * @sector: in the backing, or U64_MAX: not known any more
- * @b: which backing
- * @error: -errno
- *
- * Context: any.
- */
-void ubdm_dev_backing_failed(struct ubdm_dev *dev, struct bio *bio, u64 sector,
-			     const struct ubdm_backing *b, int error)
-{
-	const char *what = op_is_write(bio_op(bio)) ? "write to" : "read from";
-
-	if (error == -EAGAIN)
-		return;
-	if (sector == U64_MAX)
-		pr_err_ratelimited("%s: a %s backing %u failed (%d)\n",
-				   dev->name, what, b->index, error);
-	else
-		pr_err_ratelimited("%s: a %s backing %u at its sector %llu failed (%d)\n",
-				   dev->name, what, b->index, sector, error);
-	if (!xchg(&dev->backing_error, true))
-		ubdm_dev_watch(dev, 1);
-}
-
-/**
- * ubdm_dev_trouble - what is wrong now
- * @dev: the device
- * @desc: out, with UBDM_TROUBLE_STALLED: the miss that has waited longest
- *
- * Context: process.
- * Return: UBDM_TROUBLE_*.
- */
-u32 ubdm_dev_trouble(struct ubdm_dev *dev, struct ubdm_fault *desc)
-{
-	u32 trouble = 0;
-
-	spin_lock_irq(&dev->ftab.lock);
-	if (dev->chan && ubdm_ftab_stalled(&dev->ftab, jiffies, STALL_LIMIT, desc))
-		trouble |= UBDM_TROUBLE_STALLED;
-	if (ubdm_ftab_wants_space(&dev->ftab))
-		trouble |= UBDM_TROUBLE_SPACE;
-	spin_unlock_irq(&dev->ftab.lock);
-	if (READ_ONCE(dev->starved_since))
-		trouble |= UBDM_TROUBLE_SPACE;
-	return trouble;
-}
-
-static void kill_waiters(struct ubdm_dev *dev)
-{
-	struct bio_list bios;
-	struct bio *bio;
-
-	bio_list_init(&bios);
-	spin_lock_irq(&dev->ftab.lock);
-	ubdm_ftab_kill(&dev->ftab, &bios);
-	spin_unlock_irq(&dev->ftab.lock);
-	spin_lock_irq(&dev->redrive_lock);
-	bio_list_merge(&bios, &dev->starved);
-	bio_list_init(&dev->starved);
-	dev->starved_since = 0;
-	spin_unlock_irq(&dev->redrive_lock);
-	while ((bio = bio_list_pop(&bios)))
-		ubdm_bio_done(dev, bio, BLK_STS_IOERR);
-}
-
-/* Writes fail for want of space, reads among them are looked up again. */
-static void no_space(struct ubdm_dev *dev, struct bio_list *bios)
-{
-	struct bio_list again;
-	struct bio *bio;
-
-	bio_list_init(&again);
-	while ((bio = bio_list_pop(bios))) {
-		if (bio_op(bio) == REQ_OP_READ)
-			bio_list_add(&again, bio);
-		else
-			ubdm_bio_done(dev, bio, BLK_STS_NOSPC);
-	}
-	ubdm_redrive(dev, &again);
-}
-
-/* Hits that found no space try again, or have tried long enough. */
-static void watch_starved(struct ubdm_dev *dev)
-{
-	unsigned long timeout = dev->space_timeout * HZ;
-	bool expired = false;
-	struct bio_list bios;
-
-	spin_lock_irq(&dev->redrive_lock);
-	bios = dev->starved;
-	bio_list_init(&dev->starved);
-	if (dev->starved_since) {
-		expired = timeout && !bio_list_empty(&bios) &&
-			  time_after(jiffies, dev->starved_since + timeout);
-		if (expired || (bio_list_empty(&bios) &&
-				time_after(jiffies, dev->starved_last + STARVE_OVER)))
-			dev->starved_since = 0;
-	}
-	spin_unlock_irq(&dev->redrive_lock);
-	if (expired)
-		no_space(dev, &bios);
-	else
-		ubdm_redrive(dev, &bios);
-}
-
-static void watch_held(struct ubdm_dev *dev)
-{
-	unsigned long timeout = dev->space_timeout * HZ;
-	struct bio_list flushes, bios;
-	bool more;
-
-	bio_list_init(&flushes);
-	bio_list_init(&bios);
-	spin_lock_irq(&dev->ftab.lock);
-	if (timeout)
-		ubdm_ftab_expire_space(&dev->ftab, jiffies, timeout, &flushes,
-				       &bios);
-	more = ubdm_ftab_unhold(&dev->ftab, jiffies, false);
-	spin_unlock_irq(&dev->ftab.lock);
-	no_space(dev, &bios);
-	if (!bio_list_empty(&flushes))
-		ubdm_flush_answered(dev, &flushes, -ENOSPC);
-	if (more)
-		ubdm_fetch_kick(dev);
-}
-
-/* What came in when the device was being detached needs no mapper either. */
-static void watch_detached(struct ubdm_dev *dev)
-{
-	struct bio_list bios;
-
-	bio_list_init(&bios);
-	spin_lock_irq(&dev->ftab.lock);
-	if (dev->state == UBDM_STATE_DETACHED && !dev->chan)
-		ubdm_ftab_kill(&dev->ftab, &bios);
-	spin_unlock_irq(&dev->ftab.lock);
-	ubdm_redrive(dev, &bios);
-}
-
-static const char *kind_name(u8 kind)
-{
-	static const char *const names[] = {
-		[UBDM_FAULT_READ] = "read",
-		[UBDM_FAULT_WRITE] = "write",
-		[UBDM_FAULT_DISCARD] = "discard",
-		[UBDM_FAULT_ZEROES] = "zeroing",
-		[UBDM_FAULT_FLUSH] = "flush",
-	};
-
-	return kind < ARRAY_SIZE(names) && names[kind] ? names[kind] : "request";
-}
-
-/* Tells of trouble that began or ended since the last time. */
-static void watch_trouble(struct ubdm_dev *dev)
-{
-	struct ubdm_fault desc;
-	u32 now = ubdm_dev_trouble(dev, &desc), new = now & ~dev->trouble;
-
-	if (new & UBDM_TROUBLE_STALLED) {
-		pr_warn("%s: a %s at sector %llu has waited for %u s; is the mapper (pid %u) stopped or its disk slow?\n",
-			dev->name, kind_name(desc.kind), desc.want_lba,
-			STALL_LIMIT / HZ, READ_ONCE(dev->mapper_pid));
-		ubdm_genl_event_fault(dev, UBDM_EV_STALLED, 0, &desc,
-				      jiffies_to_msecs(STALL_LIMIT));
-	}
-	if (new & UBDM_TROUBLE_SPACE) {
-		pr_warn("%s: no space left below: writes wait until there is some%s\n",
-			dev->name, dev->space_timeout ? ", for a while" : "");
-		ubdm_genl_event(dev, UBDM_EV_SPACE, -ENOSPC);
-	}
-	if (dev->trouble & ~now)
-		ubdm_genl_event(dev, UBDM_EV_RECOVERED, 0);
-	dev->trouble = now;
-	if (xchg(&dev->backing_error, false))
-		ubdm_genl_event(dev, UBDM_EV_BACKING_ERROR, -EIO);
-}
-
-static void watch_work(struct work_struct *work)
-{
-	struct ubdm_dev *dev = container_of(to_delayed_work(work),
-					    struct ubdm_dev, watch_work);
-	bool held, orphaned, waits;
-	unsigned long since;
-
-	if (READ_ONCE(dev->dead)) {
-		kill_waiters(dev);
-		return;
-	}
-	watch_held(dev);
-	watch_starved(dev);
-	watch_detached(dev);
-	watch_trouble(dev);
-	spin_lock_irq(&dev->ftab.lock);
-	waits = ubdm_ftab_oldest(&dev->ftab, &since);
-	held = !list_empty(&dev->ftab.held);
-	orphaned = dev->orphan_timeout && dev->state == UBDM_STATE_ORPHANED;
-	spin_unlock_irq(&dev->ftab.lock);
-	if (orphaned && time_after(jiffies, dev->orphaned_at +
-				   dev->orphan_timeout * HZ))
-		kill_waiters(dev);
-	if (held || orphaned)
-		ubdm_dev_watch(dev, HZ / 10);
-	else if (waits || dev->trouble || READ_ONCE(dev->starved_since))
-		ubdm_dev_watch(dev, HZ / 2);
 }
 
 static u32 dma_alignment(struct ubdm_dev *dev)
@@ -425,91 +172,6 @@ static void scan_work(struct work_struct *work)
 	mutex_unlock(&dev->disk->open_mutex);
 }
 
-/* Is every sector mapped, for all that may be done to it? */
-static bool is_complete(struct ubdm_dev *dev)
-{
-	u8 perm = UBDM_PERM_R | (dev->flags & UBDM_DEV_F_RO ? 0 : UBDM_PERM_W);
-	u64 at = 0, lba = 0;
-
-	while (lba != U64_MAX) {
-		struct ubdm_extent ext[16];
-		unsigned int i, n;
-
-		n = ubdm_tlb_dump(&dev->tlb, &lba, false, ext, ARRAY_SIZE(ext));
-		for (i = 0; i < n; i++) {
-			if (ext[i].lba != at || (ext[i].perm & perm) != perm)
-				return false;
-			at += ext[i].len;
-		}
-		if (fatal_signal_pending(current))
-			return false;
-		cond_resched();
-	}
-	return at == dev->size;
-}
-
-/* Extents may be evicted again. */
-static void undetach(struct ubdm_dev *dev)
-{
-	lockdep_assert_held(&dev->cmd_mutex);
-	if (!dev->detached)
-		return;
-	dev->tlb.max = dev->max_extents;
-	WRITE_ONCE(dev->detached, false);
-}
-
-/**
- * ubdm_dev_detach - STOP(DETACH): go on without a mapper
- * @dev: the device
- * @chan: its channel
- *
- * Context: process.
- * Return: 0; -ENODATA: something is not mapped; -EBUSY: something is not
- * committed, or waits; -ESTALE, -ESHUTDOWN.
- */
-int ubdm_dev_detach(struct ubdm_dev *dev, struct ubdm_chan *chan)
-{
-	int ret = 0;
-	u64 tid;
-
-	mutex_lock(&dev->cmd_mutex);
-	/* Nothing is evicted from here on. */
-	if (!dev->detached) {
-		dev->max_extents = dev->tlb.max;
-		dev->tlb.max = U64_MAX / 4;
-		WRITE_ONCE(dev->detached, true);
-	}
-	if (!is_complete(dev))
-		ret = -ENODATA;
-	else if (ubdm_tlb_must_commit(&dev->tlb, &tid))
-		ret = -EBUSY;
-	spin_lock_irq(&dev->ftab.lock);
-	if (dev->chan != chan)
-		ret = -ESTALE;
-	else if (chan->stopped)
-		ret = -ESHUTDOWN;
-	else if (!ret && (dev->ftab.nr_parked || !list_empty(&dev->places) ||
-			  dev->state != UBDM_STATE_LIVE))
-		ret = -EBUSY;
-	if (!ret) {
-		chan->stopped = true;
-		ubdm_fetch_cancel_all(chan);
-		dev->chan = NULL;
-		dev->mapper_pid = 0;
-		ubdm_backing_dirty_all(dev, true);
-		ubdm_dev_set_state(dev, UBDM_STATE_DETACHED);
-	}
-	spin_unlock_irq(&dev->ftab.lock);
-	if (ret)
-		undetach(dev);
-	mutex_unlock(&dev->cmd_mutex);
-	if (!ret) {
-		ubdm_genl_event(dev, UBDM_EV_DETACHED, 0);
-		ubdm_dev_watch(dev, HZ);
-	}
-	return ret;
-}
-
 /**
  * ubdm_dev_start - START
  * @dev: the device
@@ -549,7 +211,7 @@ int ubdm_dev_start(struct ubdm_dev *dev, struct ubdm_chan *chan,
 	if (ret)
 		return ret;
 	if (live) {
-		undetach(dev);
+		ubdm_dev_undetach(dev);
 		ubdm_fetch_kick(dev);
 		ubdm_genl_event(dev, UBDM_EV_LIVE, 0);
 		return 0;
@@ -566,7 +228,7 @@ static void make_dead(struct ubdm_dev *dev)
 	WRITE_ONCE(dev->dead, true);
 	if (dev->disk_added)
 		blk_mark_disk_dead(dev->disk);
-	kill_waiters(dev);
+	ubdm_dev_kill_waiters(dev);
 }
 
 static void remove_work(struct work_struct *work)
@@ -610,13 +272,13 @@ static void remove_work(struct work_struct *work)
 		flush_workqueue(dev->unbound_wq);
 		flush_workqueue(dev->wq);
 		synchronize_srcu_expedited(&dev->srcu);
-		kill_waiters(dev);
+		ubdm_dev_kill_waiters(dev);
 	} while (!list_empty_careful(&dev->places) ||
 		 !bio_list_empty(&dev->redrive));
 	WRITE_ONCE(dev->removed, true);
 	cancel_delayed_work_sync(&dev->watch_work);
 	flush_workqueue(dev->sync_wq);
-	kill_waiters(dev);
+	ubdm_dev_kill_waiters(dev);
 	ubdm_wait_fire_all(dev, &dev->drain, -ESHUTDOWN);
 	srcu_barrier(&dev->srcu);
 	ubdm_backing_release_all(dev);
@@ -895,7 +557,7 @@ static void init_fields(struct ubdm_dev *dev, const struct ubdm_dev_args *args)
 	INIT_WORK(&dev->scan_work, scan_work);
 	INIT_WORK(&dev->del_work, del_work);
 	INIT_DELAYED_WORK(&dev->remove_work, remove_work);
-	INIT_DELAYED_WORK(&dev->watch_work, watch_work);
+	INIT_DELAYED_WORK(&dev->watch_work, ubdm_dev_watch_work);
 	ubdm_ftab_init(&dev->ftab, args->size);
 	dev->size = args->size;
 	dev->flags = args->flags;

@@ -147,12 +147,20 @@ int ubdm_dev_start(struct ubdm_dev *dev, struct ubdm_chan *chan,
 int ubdm_dev_delete(struct ubdm_dev *dev, bool force);
 void ubdm_dev_chan_gone(struct ubdm_dev *dev, struct ubdm_chan *chan, bool done,
 			int error);
+
+/* detach.c */
 int ubdm_dev_detach(struct ubdm_dev *dev, struct ubdm_chan *chan);
+void ubdm_dev_undetach(struct ubdm_dev *dev);
+
+/* watch.c */
 void ubdm_dev_starve(struct ubdm_dev *dev, struct bio *bio);
 void ubdm_dev_backing_failed(struct ubdm_dev *dev, struct bio *bio, u64 sector,
 			     const struct ubdm_backing *b, int error);
 u32 ubdm_dev_trouble(struct ubdm_dev *dev, struct ubdm_fault *desc);
 void ubdm_dev_watch(struct ubdm_dev *dev, unsigned long delay);
+void ubdm_dev_watch_work(struct work_struct *work);
+void ubdm_dev_kill_waiters(struct ubdm_dev *dev);
+
 void ubdm_dev_fail(struct ubdm_dev *dev);
 void ubdm_dev_set_state(struct ubdm_dev *dev, u32 state);
 struct ubdm_dev *ubdm_dev_find(int index);

@@ -5,6 +5,7 @@
 # The command line on a device: what it prints, what it refuses, and that
 # nothing is left where it fails.
 . "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/guest.inc"
 
 dir=$(mktemp -d)
 mnt=$dir/mnt
@@ -31,32 +32,10 @@ says() {
 	return 1
 }
 
-# field NAME DEV: of ubdmap list --json
-field() {
-	ubdmap list --json "$2" | sed -n "s/^ *\"$1\": \"\{0,1\}\([^\",]*\).*/\1/p"
-}
-
-# wait_until COMMAND...: at most 10 s
-wait_until() {
-	for _ in $(seq 100); do
-		"$@" && return 0
-		sleep 0.1
-	done
-	return 1
-}
-
 nothing_left() {
-	wait_until no_mapper
+	until_true 10 no_mapper
 	list=$(ubdmap list)
 	[ -z "$list" ] && no_mapper && ! ls /dev/ubdmap[0-9]* 2>/dev/null
-}
-
-no_mapper() {
-	! pgrep -f 'ubdmap mapper' >/dev/null
-}
-
-is_state() {
-	[ "$(field state "$1")" = "$2" ]
 }
 
 json_is_sound() {
@@ -158,7 +137,7 @@ interrupted() {
 		sleep 0.$ms
 		kill -9 $pid 2>/dev/null
 		wait $pid 2>/dev/null
-		wait_until printed_is_there || return 1
+		until_true 10 printed_is_there || return 1
 		if [ -s out ]; then
 			ubdmap del "$(cat out)" || return 1
 		fi
@@ -185,11 +164,11 @@ orphan() {
 
 dev=$(ubdmap add a.raw)
 orphan "$dev"
-check "the device of a killed mapper is orphaned" wait_until is_state "$dev" orphaned
+check "the device of a killed mapper is orphaned" until_true 10 is_state orphaned
 check "attach starts a new one" ubdmap attach "$dev"
 equal "it is live then" "$(field state "$dev")" live
 orphan "$dev"
-wait_until is_state "$dev" orphaned
+until_true 10 is_state orphaned
 check "del of an orphan" ubdmap del "$dev"
 check "nothing is left of it then" nothing_left
 

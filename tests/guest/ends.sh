@@ -80,14 +80,6 @@ beside() {
 }
 
 qemu-img convert -f raw -O qcow2 disk.raw disk.qcow2
-field() {
-	ubdmap list --json "$2" | sed -n "s/^ *\"$1\": \"\{0,1\}\([^\",]*\).*/\1/p"
-}
-
-no_mapper() {
-	! pgrep -f 'ubdmap mapper'
-}
-
 # Stops itself as soon as the device is there.
 serve -P -s live disk.raw
 check "the scan for partitions waits for a mapper that is stopped" until_true 20 parked

@@ -16,22 +16,6 @@ mount /dev/vda /tmp/fs
 cleanup "cd /; umount /tmp/fs"
 cd /tmp/fs || exit 1
 
-field() {
-	ubdmap list --json "$2" | sed -n "s/^ *\"$1\": \"\{0,1\}\([^\",]*\).*/\1/p"
-}
-
-is_state() {
-	[ "$(field state "$dev")" = "$1" ]
-}
-
-keeper_of() {
-	ps -o ppid= -p "$1" | tr -d ' '
-}
-
-no_mapper() {
-	! pgrep -f 'ubdmap mapper'
-}
-
 # A base with data below, some of it compressed; an image over it.
 data base.raw 8
 qemu-img convert -c -O qcow2 base.raw base.qcow2

@@ -25,10 +25,6 @@ mount /dev/vda /tmp/fs
 cleanup "cd /; umount /tmp/fs"
 cd /tmp/fs || exit 1
 
-field() {
-	ubdmap list --json "$2" | sed -n "s/^ *\"$1\": \"\{0,1\}\([^\",]*\).*/\1/p"
-}
-
 # PF_MEMALLOC_NOIO and PF_LOCAL_THROTTLE: what the kernel calls an io-flusher.
 is_flusher() {
 	local task flags

@@ -19,14 +19,6 @@ mkdir /tmp/fs /tmp/mnt
 mount /dev/vda /tmp/fs
 cd /tmp/fs || exit 1
 
-field() {
-	ubdmap list --json "$2" | sed -n "s/^ *\"$1\": \"\{0,1\}\([^\",]*\).*/\1/p"
-}
-
-keeper_of() {
-	ps -o ppid= -p "$1" | tr -d ' '
-}
-
 # A file system with something to write to where nothing is allocated yet.
 make_dirty() {
 	dev=$(ubdmap add --orphan-timeout 5 a.qcow2)

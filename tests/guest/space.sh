@@ -14,14 +14,6 @@ mount /dev/vda /tmp/fs
 cleanup "cd /; umount /tmp/fs"
 cd /tmp/fs || exit 1
 
-field() {
-	ubdmap list --json "$2" | sed -n "s/^ *\"$1\": \"\{0,1\}\([^\",]*\).*/\1/p"
-}
-
-is_state() {
-	[ "$(field state "$dev")" = "$1" ]
-}
-
 # What was deleted may become free a moment later.
 fill() {
 	for i in 1 2 3 4; do

@@ -14,18 +14,6 @@ mount /dev/vda /tmp/fs
 cleanup "cd /; umount /tmp/fs"
 cd /tmp/fs || exit 1
 
-field() {
-	ubdmap list --json "$2" | sed -n "s/^ *\"$1\": \"\{0,1\}\([^\",]*\).*/\1/p"
-}
-
-is_state() {
-	[ "$(field state "$dev")" = "$1" ]
-}
-
-no_mapper() {
-	! pgrep -f 'ubdmap mapper'
-}
-
 value() {
 	ubdmap stat --json "$dev" | sed -n "s/^ *\"$1\": \([0-9]*\).*/\1/p"
 }

@@ -18,14 +18,6 @@ modprobe dm-mod
 export DM_DISABLE_UDEV=1	# nobody else makes the nodes
 modprobe loop
 
-field() {
-	ubdmap list --json "$2" | sed -n "s/^ *\"$1\": \"\{0,1\}\([^\",]*\).*/\1/p"
-}
-
-no_mapper() {
-	! pgrep -f 'ubdmap mapper'
-}
-
 nothing_left() {
 	until_true 10 no_mapper && [ -z "$(ubdmap list)" ]
 }

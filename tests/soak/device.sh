@@ -41,10 +41,6 @@ must() {
 	"$@" >$err 2>&1 || fail "status $? from: $*"
 }
 
-of_device() {
-	ubdmap list --json "$2" | jq -r ".. | .$1? // empty"
-}
-
 # A value of "ubdmap stat"'s.
 counted() {
 	ubdmap stat --json "$dev" | jq -r "[.. | .$1? // empty] | add"
@@ -149,7 +145,7 @@ trouble() {
 			upgrades=$((upgrades + 1))
 			;;
 		stop)
-			pid=$(of_device mapper "$dev")
+			pid=$(field mapper "$dev")
 			kill -STOP "$pid" && sleep 1 && kill -CONT "$pid"
 			stops=$((stops + 1))
 			;;
