@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
-# needs: --smp 2 --mem 1G --disk 64M --disk 512M --timeout 400
+# needs: --smp 2 --mem 1G --disk 64M --disk 512M --timeout 600
 # only: debug
 #
 # The kernel's memory and the disks below fail at random, for the driver alone.
@@ -50,7 +50,7 @@ none_left() {
 made=0 failed=0
 cycles() {
 	what=$1 percent=$2 i=0
-	while [ $i -lt 16 ]; do
+	while [ $i -lt 8 ]; do
 		i=$((i + 1))
 		case $((i % 4)) in
 		0) set -- -g 3 -l 64 ;;	# at its limit all the time
@@ -69,10 +69,10 @@ cycles() {
 		if until_true 3 grep -q '^/dev/' /tmp/cycle; then
 			made=$((made + 1))
 			arm "$what" "$percent"
-			timeout $((30 * slow)) fio --name=inject --allow_file_create=0 \
+			timeout $((100 * slow)) fio --name=inject --allow_file_create=0 \
 				--filename="$(grep '^/dev/' /tmp/cycle)" --size=4M --direct=1 \
 				--ioengine=libaio --iodepth=8 --rw=randrw --bsrange=512-32k \
-				--blockalign=512 --fsync=16 --number_ios=200 \
+				--blockalign=512 --fsync=16 --number_ios=100 \
 				--continue_on_error=all >/dev/null 2>&1
 			[ $? -lt 124 ] || return 1
 		else
@@ -109,7 +109,7 @@ echo 1 >/sys/block/vda/make-it-fail
 echo 0 >$debugfs/fail_make_request/verbose
 echo -1 >$debugfs/fail_make_request/times
 echo 10 >$debugfs/fail_make_request/probability
-refuses "errors of the disk are seen above" timeout $((60 * slow)) fio --name=eio \
+refuses "errors of the disk are seen above" timeout $((150 * slow)) fio --name=eio \
 	--allow_file_create=0 --filename="$dev" --size=16M --direct=1 --ioengine=libaio \
 	--iodepth=8 --rw=randread --bs=4k
 disarm
