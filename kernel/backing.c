@@ -182,7 +182,7 @@ int ubdm_backing_del(struct ubdm_dev *dev, u32 index)
 	if (ubdm_tlb_uses_backing(&dev->tlb, index))
 		return -EBUSY;
 	synchronize_srcu_expedited(&dev->srcu);
-	ret = ubdm_backing_sync(b);
+	ret = ubdm_backing_sync(dev, b);
 	WRITE_ONCE(dev->backing[index], NULL);
 	/* A flush may be looking at it. */
 	synchronize_srcu_expedited(&dev->srcu);
@@ -201,14 +201,36 @@ void ubdm_backing_release_all(struct ubdm_dev *dev)
 	for (i = 0; i < dev->backing_end; i++) {
 		if (!dev->backing[i])
 			continue;
-		ubdm_backing_sync(dev->backing[i]);
+		ubdm_backing_sync(dev, dev->backing[i]);
 		release(dev->backing[i]);
 		dev->backing[i] = NULL;
 	}
 }
 
+/*
+ * Cleared before the sync: a write that completes from now on sets it again.  The
+ * barrier orders this before the sync looks for work.
+ *
+ * What a FLUSH that the mapper has will make durable does not count as dirty, but
+ * neither is it durable before that is answered.
+ */
+static bool needs_sync(struct ubdm_dev *dev, struct ubdm_backing *b)
+{
+	bool need;
+
+	if (xchg(&b->dirty, false))
+		return true;
+	if (!b->write)
+		return false;
+	spin_lock_irq(&dev->ftab.lock);
+	need = ubdm_ftab_flush_waits(&dev->ftab) || READ_ONCE(b->dirty);
+	spin_unlock_irq(&dev->ftab.lock);
+	return need;
+}
+
 /**
  * ubdm_backing_sync - make durable what was written to a backing
+ * @dev: the device
  * @b: the backing
  *
  * Does nothing if no write has completed since the last time.
@@ -216,15 +238,11 @@ void ubdm_backing_release_all(struct ubdm_dev *dev)
  * Context: process, may block.
  * Return: 0 or the sync's error.
  */
-int ubdm_backing_sync(struct ubdm_backing *b)
+int ubdm_backing_sync(struct ubdm_dev *dev, struct ubdm_backing *b)
 {
 	int ret;
 
-	/*
-	 * Cleared before the sync: a write that completes from now on sets it
-	 * again.  The barrier orders this before the sync looks for work.
-	 */
-	if (!xchg(&b->dirty, false))
+	if (!needs_sync(dev, b))
 		return 0;
 	if (b->bdev)
 		ret = blkdev_issue_flush(b->bdev);

@@ -31,7 +31,7 @@ int ubdm_backing_add(struct ubdm_dev *dev, const struct ubdm_backing_add *arg);
 int ubdm_backing_get_fd(struct ubdm_dev *dev, u32 index);
 int ubdm_backing_del(struct ubdm_dev *dev, u32 index);
 void ubdm_backing_release_all(struct ubdm_dev *dev);
-int ubdm_backing_sync(struct ubdm_backing *b);
+int ubdm_backing_sync(struct ubdm_dev *dev, struct ubdm_backing *b);
 void ubdm_backing_dirty_all(struct ubdm_dev *dev, bool dirty);
 
 /* A write to @b has completed: the next flush has work to do. */

@@ -690,6 +690,19 @@ void ubdm_ftab_want_space(struct ubdm_ftab *t, struct ubdm_faultp *f,
 }
 
 /**
+ * ubdm_ftab_flush_waits() - is a FLUSH the mapper's to answer?
+ * @t: the table
+ *
+ * Context: any, lock held.
+ * Return: true if so, delivered or not.
+ */
+bool ubdm_ftab_flush_waits(const struct ubdm_ftab *t)
+{
+	return t->flush[0].state != UBDM_FS_FREE ||
+	       t->flush[1].state != UBDM_FS_FREE;
+}
+
+/**
  * ubdm_ftab_wants_space() - does any fault wait for space?
  * @t: the table
  *

@@ -129,6 +129,7 @@ int ubdm_ftab_requeue(struct ubdm_ftab *t, u32 epoch, u64 newest_tid);
 void ubdm_ftab_kill(struct ubdm_ftab *t, struct bio_list *out);
 void ubdm_ftab_want_space(struct ubdm_ftab *t, struct ubdm_faultp *f,
 			  unsigned long now, struct bio_list *reads);
+bool ubdm_ftab_flush_waits(const struct ubdm_ftab *t);
 bool ubdm_ftab_wants_space(const struct ubdm_ftab *t);
 void ubdm_ftab_expire_space(struct ubdm_ftab *t, unsigned long now,
 			    unsigned long timeout, struct bio_list *flushes,

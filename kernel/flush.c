@@ -126,7 +126,7 @@ void ubdm_flush_work(struct work_struct *work)
 		b = READ_ONCE(dev->backing[i]);
 		if (!b)
 			continue;
-		err = ubdm_backing_sync(b);
+		err = ubdm_backing_sync(dev, b);
 		if (err && !ret)
 			ret = err;
 	}
