@@ -2,7 +2,7 @@
 /*
  * kmap.c - a mapper that knows no image format, to test the driver alone.
  *
- *   kmap [-AbDhmPpwx] [-a N] [-c OTHER] [-e GRANULE] [-g SHIFT] [-l N] [-r RUN]
+ *   kmap [-AbDhmPpWwx] [-a N] [-c OTHER] [-e GRANULE] [-g SHIFT] [-l N] [-r RUN]
  *        [-s STAGE] FILE [SLOW]
  *
  * The device is as large as FILE and sector s of it is sector s of FILE.  A
@@ -25,6 +25,7 @@
  *   -s STAGE    stop, and wait to be killed: new, backing, armed; or live, from
  *               where SIGCONT lets it go on
  *   -w          let FLUSHes wait for ever
+ *   -W          the same, but commit what they ask for
  *   -x          pread and pwrite on the channel instead of mapping
  */
 #include <errno.h>
@@ -52,7 +53,7 @@ struct fetch {
 static struct ubdm_ring ring;
 static unsigned int granule_shift = 7;	/* 64 KiB */
 static uint64_t size, run, next_tid = 1, error_granule = UINT64_MAX;
-static bool mixed, hold, drain_flush, no_flush, ended;
+static bool mixed, hold, drain_flush, no_flush, commit_flush, ended;
 
 enum kind { LINEAR, ZERO, XFER, PLACE, OTHER, NR_KINDS };
 
@@ -424,7 +425,9 @@ static void answer(const struct ubdm_fault *f)
 		return;
 	}
 	if (f->kind == UBDM_FAULT_FLUSH) {
-		if (!no_flush)
+		if (commit_flush)
+			commit(f->tid);
+		else if (!no_flush)
 			flush(f);
 		return;
 	}
@@ -596,7 +599,7 @@ int main(int argc, char **argv)
 	uint32_t index = 0;
 	int opt;
 
-	while ((opt = getopt(argc, argv, "a:AbDc:e:g:hl:mPpr:s:wx")) != -1) {
+	while ((opt = getopt(argc, argv, "a:AbDc:e:g:hl:mPpr:s:Wwx")) != -1) {
 		switch (opt) {
 		case 'a':
 			attach = true;
@@ -640,6 +643,9 @@ int main(int argc, char **argv)
 			break;
 		case 's':
 			stage = optarg;
+			break;
+		case 'W':
+			commit_flush = true;
 			break;
 		case 'w':
 			no_flush = true;
