@@ -104,6 +104,11 @@ static void second_answer_done(struct ubdm_cmd *cmd, int res)
 {
 	struct job *job = job_of(cmd);
 
+	/* These need none of the driver's memory, but io_uring's. */
+	if (res == -ENOMEM) {
+		ubdm_ring_queue(&job->m->ring, cmd);
+		return;
+	}
 	if (is_end(res))
 		ubdm_loop_gone(job->m, res);
 	job_put(job);

@@ -70,8 +70,19 @@ static void check(int res, const char *what)
 	exit(1);
 }
 
+/* Where allocations fail the driver asks for the same command again. */
+static bool again(struct ubdm_cmd *cmd, int res)
+{
+	if (res != -ENOMEM)
+		return false;
+	ubdm_ring_queue(&ring, cmd);
+	return true;
+}
+
 static void one_done(struct ubdm_cmd *cmd, int res)
 {
+	if (again(cmd, res))
+		return;
 	/* A forced delete takes faults back. */
 	if (res < 0 && res != -ENOENT && res != -ESHUTDOWN)
 		fprintf(stderr, "kmap: answer: %s\n", strerror(-res));
@@ -329,6 +340,8 @@ static void late_done(struct ubdm_cmd *cmd, int res)
 	struct ubdm_resolve *r;
 	struct ubdm_cmd *answer;
 
+	if (again(cmd, res))
+		return;
 	commit(l->tid);
 	r = new_resolve(&answer, l->cookie);
 	r->action = UBDM_RESOLVE_DONE;
@@ -380,6 +393,8 @@ static void placed(struct ubdm_cmd *cmd, int res)
 {
 	struct placing **at = &placings;
 
+	if (again(cmd, res))
+		return;
 	while ((void *)*at != cmd)
 		at = &(*at)->next;
 	*at = (*at)->next;
@@ -462,6 +477,8 @@ static void fetched(struct ubdm_cmd *cmd, int res)
 	struct fetch *f = (struct fetch *)cmd;
 	int i;
 
+	if (again(cmd, res))
+		return;
 	for (i = 0; i < res; i++)
 		answer(&f->faults[i]);
 	if (res < 0) {
