@@ -327,6 +327,14 @@ static void short_memory_holds_the_fault(void **state)
 	assert_int_equal(resolve_at(2)->action, UBDM_RESOLVE_HOLD);
 	assert_true(resolve_at(2)->done > 0);
 	assert_true(nr_works > 0);
+
+	/* Not even that: nobody else would answer, so it is sent until it is taken. */
+	complete(sent[2], -ENOMEM);
+	assert_int_equal(nr_sent, 4);
+	assert_int_equal(resolve_at(3)->action, UBDM_RESOLVE_HOLD);
+	assert_int_equal(m.busy, 1);
+	complete(sent[3], 0);
+	assert_int_equal(m.busy, 0);
 }
 
 static void bad_answer_of_the_slowpath_is_eio_too(void **state)
