@@ -4,8 +4,10 @@
  */
 #include "backing.h"
 #include "dev.h"
+#include "flush.h"
 
 #include <linux/file.h>
+#include <linux/pagemap.h>
 #include <linux/slab.h>
 
 /* Is @bdev this device or a partition of it? */
@@ -128,6 +130,7 @@ int ubdm_backing_add(struct ubdm_dev *dev, const struct ubdm_backing_add *arg)
 		kfree(b);
 		return ret;
 	}
+	b->wb_err = filemap_sample_wb_err(b->file->f_mapping);
 	/* Extents that name it come after it: the tree's publish orders them. */
 	WRITE_ONCE(dev->backing[i], b);
 	WRITE_ONCE(dev->backing_end, max_t(unsigned int, dev->backing_end, i + 1));
@@ -183,6 +186,8 @@ int ubdm_backing_del(struct ubdm_dev *dev, u32 index)
 		return -EBUSY;
 	synchronize_srcu_expedited(&dev->srcu);
 	ret = ubdm_backing_sync(dev, b);
+	if (ret)
+		ubdm_flush_failed(dev, ret);
 	WRITE_ONCE(dev->backing[index], NULL);
 	/* A flush may be looking at it. */
 	synchronize_srcu_expedited(&dev->srcu);
@@ -228,29 +233,59 @@ static bool needs_sync(struct ubdm_dev *dev, struct ubdm_backing *b)
 	return need;
 }
 
+static int lost_writes(struct ubdm_backing *b)
+{
+	return b->write ? filemap_check_wb_err(b->file->f_mapping, b->wb_err) : 0;
+}
+
 /**
  * ubdm_backing_sync - make durable what was written to a backing
  * @dev: the device
  * @b: the backing
  *
- * Does nothing if no write has completed since the last time.
+ * Only looks for errors if no write has completed since the last time.
  *
  * Context: process, may block.
- * Return: 0 or the sync's error.
+ * Return: 0, the sync's error, or that of an earlier one, whoever was told.
  */
 int ubdm_backing_sync(struct ubdm_dev *dev, struct ubdm_backing *b)
 {
 	int ret;
 
 	if (!needs_sync(dev, b))
-		return 0;
+		return lost_writes(b);
 	if (b->bdev)
 		ret = blkdev_issue_flush(b->bdev);
 	else
 		ret = vfs_fsync_range(b->file, 0, LLONG_MAX, 1);
 	if (ret)
 		WRITE_ONCE(b->dirty, true);
-	return ret;
+	return ret ?: lost_writes(b);
+}
+
+/**
+ * ubdm_backing_error - has writing back to a backing failed?
+ * @dev: the device
+ *
+ * The kernel tells each open file of it once, at a sync. A mapper that was told
+ * shares its open files with its successor and can die before it tells us, so we
+ * look for ourselves, without taking the error from anybody.
+ *
+ * Context: process; dev->cmd_mutex held or inside ubdm_io_enter().
+ * Return: 0 or the error of any writable backing since it was registered.
+ */
+int ubdm_backing_error(struct ubdm_dev *dev)
+{
+	unsigned int i, end = READ_ONCE(dev->backing_end);
+	int err = 0;
+
+	for (i = 0; i < end && !err; i++) {
+		struct ubdm_backing *b = READ_ONCE(dev->backing[i]);
+
+		if (b)
+			err = lost_writes(b);
+	}
+	return err;
 }
 
 /**

@@ -23,6 +23,7 @@ struct ubdm_backing {
 	bool buffered;
 	bool nowait;			/* the file (or queue) honours NOWAIT */
 	bool dirty;			/* a write completed since the last sync */
+	errseq_t wb_err;		/* what had failed when it was registered */
 	bool instant;			/* writes complete while they are started ... */
 	unsigned long instant_tried;	/* ... or did not, in this jiffy */
 };
@@ -32,6 +33,7 @@ int ubdm_backing_get_fd(struct ubdm_dev *dev, u32 index);
 int ubdm_backing_del(struct ubdm_dev *dev, u32 index);
 void ubdm_backing_release_all(struct ubdm_dev *dev);
 int ubdm_backing_sync(struct ubdm_dev *dev, struct ubdm_backing *b);
+int ubdm_backing_error(struct ubdm_dev *dev);
 void ubdm_backing_dirty_all(struct ubdm_dev *dev, bool dirty);
 
 /* A write to @b has completed: the next flush has work to do. */

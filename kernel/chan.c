@@ -6,6 +6,7 @@
  * once; the copy is checked and used.
  */
 #include "chan.h"
+#include "flush.h"
 
 #include <linux/cred.h>
 #include <linux/file.h>
@@ -117,7 +118,7 @@ static int do_commit(const struct call *c, const union body *b)
 {
 	if (b->commit.flags || b->commit.pad)
 		return -EINVAL;
-	return ubdm_tlb_commit(&c->dev->tlb, b->commit.tid);
+	return ubdm_flush_check(c->dev) ?: ubdm_tlb_commit(&c->dev->tlb, b->commit.tid);
 }
 
 static int do_backing_add(const struct call *c, const union body *b)

@@ -102,6 +102,41 @@ void ubdm_flush_answered(struct ubdm_dev *dev, struct bio_list *bios, int error)
 }
 
 /**
+ * ubdm_flush_failed - what was written may be lost
+ * @dev: the device
+ * @error: a sync's
+ *
+ * Context: process.
+ */
+void ubdm_flush_failed(struct ubdm_dev *dev, int error)
+{
+	if (READ_ONCE(dev->failed))
+		return;
+	pr_err("%s: a backing could not be synced (%d): writes and flushes fail until the device is deleted and added again\n",
+	       dev->name, error);
+	ubdm_genl_event(dev, UBDM_EV_BACKING_ERROR, error);
+	ubdm_dev_fail(dev);
+}
+
+/**
+ * ubdm_flush_check - may the mapper say that something is durable?
+ * @dev: the device
+ *
+ * Not if a backing has lost writes, of which it may not know.
+ *
+ * Context: process, dev->cmd_mutex held.
+ * Return: 0 or -EIO; the device has failed then.
+ */
+int ubdm_flush_check(struct ubdm_dev *dev)
+{
+	int err = ubdm_backing_error(dev);
+
+	if (err)
+		ubdm_flush_failed(dev, err);
+	return err ? -EIO : 0;
+}
+
+/**
  * ubdm_flush_work - flush by the kernel alone
  * @work: the device's flush_work
  */
@@ -131,12 +166,8 @@ void ubdm_flush_work(struct work_struct *work)
 			ret = err;
 	}
 	ubdm_io_leave(dev, idx);
-	if (ret && !READ_ONCE(dev->failed)) {
-		pr_err("%s: a backing could not be synced (%d): writes and flushes fail until the device is deleted and added again\n",
-		       dev->disk->disk_name, ret);
-		ubdm_genl_event(dev, UBDM_EV_BACKING_ERROR, ret);
-		ubdm_dev_fail(dev);
-	}
+	if (ret)
+		ubdm_flush_failed(dev, ret);
 	if (READ_ONCE(dev->failed))
 		ret = -EIO;
 	ubdm_flush_answered(dev, &bios, ret);

@@ -176,7 +176,7 @@ static void end_fault(struct ubdm_dev *dev, const struct ubdm_resolve *r,
 	spin_unlock_irq(&dev->ftab.lock);
 
 	if (flush) {
-		ubdm_flush_answered(dev, &bios, r->error);
+		ubdm_flush_answered(dev, &bios, r->error ?: ubdm_flush_check(dev));
 	} else {
 		if (front && failed)
 			ubdm_bio_done(dev, front, errno_to_blk_status(r->error));

@@ -290,6 +290,9 @@ struct ubdm_invalidate {
  * @tid: every extent with a tid up to this one is clean from now on
  * @flags: 0
  * @pad: 0
+ *
+ * -EIO: writing back to a backing has failed, whoever was told of it; nothing is
+ * clean, and the device has failed.
  */
 struct ubdm_commit {
 	__u64 tid;

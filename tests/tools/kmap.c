@@ -2,7 +2,7 @@
 /*
  * kmap.c - a mapper that knows no image format, to test the driver alone.
  *
- *   kmap [-AbDhmPpWwx] [-a N] [-c OTHER] [-e GRANULE] [-g SHIFT] [-l N] [-r RUN]
+ *   kmap [-AbDhmPpSWwx] [-a N] [-c OTHER] [-e GRANULE] [-g SHIFT] [-l N] [-r RUN]
  *        [-s STAGE] FILE [SLOW]
  *
  * The device is as large as FILE and sector s of it is sector s of FILE.  A
@@ -24,6 +24,8 @@
  *   -P          look for partitions
  *   -s STAGE    stop, and wait to be killed: new, backing, armed; or live, from
  *               where SIGCONT lets it go on
+ *   -S          sync FILE for a FLUSH, say what came of it, and answer nothing;
+ *               at SIGUSR1 sync it and say so, too
  *   -w          let FLUSHes wait for ever
  *   -W          the same, but commit what they ask for
  *   -x          pread and pwrite on the channel instead of mapping
@@ -53,7 +55,7 @@ struct fetch {
 static struct ubdm_ring ring;
 static unsigned int granule_shift = 7;	/* 64 KiB */
 static uint64_t size, run, next_tid = 1, error_granule = UINT64_MAX;
-static bool mixed, hold, drain_flush, no_flush, commit_flush, ended;
+static bool mixed, hold, drain_flush, no_flush, commit_flush, sync_flush, ended;
 
 enum kind { LINEAR, ZERO, XFER, PLACE, OTHER, NR_KINDS };
 
@@ -415,6 +417,22 @@ static void note_placing(struct ubdm_cmd *cmd)
 	placings = p;
 }
 
+static void say_sync(void)
+{
+	int ret = fdatasync(fds[0]);
+
+	printf("synced: %s\n", ret ? strerror(errno) : "yes");
+	fflush(stdout);
+}
+
+static volatile sig_atomic_t sync_asked;
+
+static void ask_sync(int sig)
+{
+	(void)sig;
+	sync_asked = 1;
+}
+
 static void stop_done(struct ubdm_cmd *cmd, int res)
 {
 	(void)cmd;
@@ -440,7 +458,9 @@ static void answer(const struct ubdm_fault *f)
 		return;
 	}
 	if (f->kind == UBDM_FAULT_FLUSH) {
-		if (commit_flush)
+		if (sync_flush)
+			say_sync();
+		else if (commit_flush)
 			commit(f->tid);
 		else if (!no_flush)
 			flush(f);
@@ -505,6 +525,10 @@ static void turn(void)
 	check(ubdm_ring_wait(&ring, 1000), "wait");
 	ubdm_ring_clear(&ring);
 	check(ubdm_ring_turn(&ring), "turn");
+	if (sync_asked) {
+		sync_asked = 0;
+		say_sync();
+	}
 }
 
 static uint64_t file_sectors(int fd)
@@ -616,7 +640,7 @@ int main(int argc, char **argv)
 	uint32_t index = 0;
 	int opt;
 
-	while ((opt = getopt(argc, argv, "a:AbDc:e:g:hl:mPpr:s:Wwx")) != -1) {
+	while ((opt = getopt(argc, argv, "a:AbDc:e:g:hl:mPpr:Ss:Wwx")) != -1) {
 		switch (opt) {
 		case 'a':
 			attach = true;
@@ -657,6 +681,10 @@ int main(int argc, char **argv)
 			break;
 		case 'r':
 			run = strtoull(optarg, NULL, 0);
+			break;
+		case 'S':
+			sync_flush = true;
+			signal(SIGUSR1, ask_sync);
 			break;
 		case 's':
 			stage = optarg;
