@@ -68,6 +68,7 @@ TOOLS_SRCS := $(sort $(wildcard tools/*.c))
 KPURE_SRCS := $(sort $(wildcard \
 	      kernel/tlb.c kernel/tlb_node.c kernel/fault.c))
 FAKE_SRCS := $(sort $(wildcard tests/fake/*.c))
+FAKEDEV_SRCS := $(addprefix tests/fake/,fakedev.c fakedrain.c fakeio.c fakemap.c)
 UNIT_SRCS := $(sort $(wildcard tests/unit/test_*.c tests/oracle/test_*.c))
 UNIT_TESTS := $(basename $(notdir $(UNIT_SRCS)))
 FUZZERS := $(sort $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c)))
@@ -269,11 +270,13 @@ $(UNIT_BINS):
 		-Wl,--start-group $(filter %.a,$^) -Wl,--end-group -lcmocka $(LIBS)
 
 $(REPLAY_BINS): build/asan/replay_%: build/asan/tests/fuzz/fuzz_%.o \
-		build/asan/tests/fuzz/replay.o build/asan/libslowpath.a
+		build/asan/tests/fuzz/replay.o $(call objs,asan/,$(FAKEDEV_SRCS)) \
+		build/asan/libslowpath.a
 	$(call say,LD)
 	$(Q)$(CC) $(SANITIZE) -o $@ $^ $(LIBS)
 
-$(FUZZ_BINS): build/fuzz/fuzz_%: build/fuzz/tests/fuzz/fuzz_%.o build/fuzz/libslowpath.a
+$(FUZZ_BINS): build/fuzz/fuzz_%: build/fuzz/tests/fuzz/fuzz_%.o \
+		$(call objs,fuzz/,$(FAKEDEV_SRCS)) build/fuzz/libslowpath.a
 	$(call say,LD)
 	$(Q)$(CLANG) -fsanitize=fuzzer,address,undefined -o $@ $^ $(LIBS)
 

@@ -15,7 +15,8 @@
  */
 #include <sys/resource.h>
 
-#include "../fake/fakedev.c"
+#include "util.h"
+#include "fakedev.h"
 
 #define LIMIT_S		10
 #define MAX_LEN		512		/* sectors of one operation */
