@@ -45,6 +45,8 @@
 #define MAX_THREADS	16
 
 #define LOG_MAGIC	0x6a736677736872ull
+#define LOG_FLUSH	(1 << 0)
+#define LOG_FUA		(1 << 1)
 #define LOG_DISCARD	(1 << 2)
 #define LOG_MARK	(1 << 3)
 
@@ -427,6 +429,63 @@ static bool allowed(const uint8_t *p, uint64_t sector, uint32_t safe)
 	return false;
 }
 
+/* Where and when the log has a sector of the device, told to who wonders. */
+static void history(uint64_t sector, uint64_t to)
+{
+	uint64_t pos = log_pos, at, flushes = 0;
+	struct log_entry e;
+	uint8_t buf[SECTOR];
+
+	log_pos = log_sector_size;
+	for (uint64_t i = 0; i < log_entries; i++) {
+		at = log_next(&e);
+		flushes += e.flags & LOG_FLUSH;
+		if (e.flags & (LOG_DISCARD | LOG_MARK))
+			continue;
+		for (uint64_t n = 0; n < e.nr_sectors * log_sector_size; n += SECTOR) {
+			log_read(buf, SECTOR, at + n);
+			if (step_of(buf, sector + 1) == UINT32_MAX)
+				continue;
+			printf("  entry %llu%s, behind flush %llu: step %u at %llu%s\n",
+			       (unsigned long long)i, i < to ? "" : " (not any more)",
+			       (unsigned long long)flushes, step_of(buf, sector + 1),
+			       (unsigned long long)(e.sector * log_sector_size + n) / SECTOR,
+			       e.flags & LOG_FUA ? " FUA" : "");
+		}
+	}
+	for (unsigned int i = 0; i < nr_ops; i++)
+		if (touches(&ops[i], sector))
+			printf("  operation %u, step %u, kind %u, from %llu to %llu\n", i,
+			       ops[i].step, ops[i].kind, (unsigned long long)ops[i].begin,
+			       (unsigned long long)ops[i].end);
+	log_pos = pos;
+}
+
+/* The marks around an entry, and what the flushes they are of say. */
+static void tell_flushes(uint64_t to)
+{
+	uint64_t flushes = 0;
+	struct log_entry e;
+
+	log_pos = log_sector_size;
+	for (uint64_t i = 0; i < log_entries; i++) {
+		uint64_t at = log_next(&e);
+		unsigned int n = nr_ops;
+		char text[16] = "";
+
+		flushes += e.flags & LOG_FLUSH;
+		if (!(e.flags & LOG_MARK) || e.data_len >= sizeof(text) || i + 200 < to)
+			continue;
+		log_read(text, e.data_len, at);
+		if (text[0] >= '0' && text[0] <= '9')
+			n = strtoul(text, NULL, 10);
+		if (n < nr_ops)
+			printf("  entry %llu: mark of flush %u, from %llu to %llu, behind flush %llu\n",
+			       (unsigned long long)i, n, (unsigned long long)ops[n].begin,
+			       (unsigned long long)ops[n].end, (unsigned long long)flushes);
+	}
+}
+
 static int check(char **argv)
 {
 	uint64_t to = strtoull(argv[1], NULL, 0), bad = 0;
@@ -463,7 +522,11 @@ static int check(char **argv)
 			printf("sector %llu: %08x, of step %u; safe is operation %d of %u\n",
 			       (unsigned long long)s, *(uint32_t *)(buf + 4),
 			       step_of(buf, s + 1), (int)safe[s] - 1, nr_ops);
+		if (bad <= 2)
+			history(s, to);
 	}
+	if (bad)
+		tell_flushes(to);
 	printf("%u acknowledged flushes, %llu wrong sectors\n", marks,
 	       (unsigned long long)bad);
 	free(safe);
