@@ -21,6 +21,10 @@
  * last write that was complete when some acknowledged flush began, or of a later
  * one.  Each thread has blocks of its own, which lie among the others'.
  *
+ * A synchronous write goes only to what its thread has flushed: dm-log-writes logs
+ * a write with FUA when it ends, and others at the next flush, so that over an older
+ * one it would come too early in the log, and be overwritten by it in the replay.
+ *
  * The log's format: Documentation/admin-guide/device-mapper/log-writes.rst, and
  * the structures at the head of drivers/md/dm-log-writes.c.
  */
@@ -199,9 +203,10 @@ static void *load(void *arg)
 {
 	unsigned int me = (uintptr_t)arg;
 	uint64_t rng = seed * 77 + me + 1, blocks = size / BLOCK_SECTORS / nr_threads;
+	bool *unflushed = calloc(blocks, sizeof(*unflushed));
 	void *buf;
 
-	if (posix_memalign(&buf, 4096, MAX_SECTORS * SECTOR))
+	if (!unflushed || posix_memalign(&buf, 4096, MAX_SECTORS * SECTOR))
 		die("memory");
 	while (nr_ops < wanted) {
 		/*
@@ -210,10 +215,10 @@ static void *load(void *arg)
 		 */
 		bool late = nr_ops > wanted / 2;
 		uint64_t near = late || rnd(&rng, 4) ? blocks / 16 : blocks;
-		uint64_t block = rnd(&rng, near) * nr_threads + me;
-		struct op op = { .sector = block * BLOCK_SECTORS };
+		uint64_t block = rnd(&rng, near);
+		struct op op = { .sector = (block * nr_threads + me) * BLOCK_SECTORS };
 		unsigned int dice = rnd(&rng, 30);
-		bool sync = dice == 12;
+		bool sync = dice == 12 && !unflushed[block];
 
 		op.sector += rnd(&rng, BLOCK_SECTORS);
 		op.nr = 1 + rnd(&rng, BLOCK_SECTORS - op.sector % BLOCK_SECTORS);
@@ -221,13 +226,16 @@ static void *load(void *arg)
 			  dice < 26 ? OP_ZERO : OP_DISCARD;
 		if (op.kind != OP_FLUSH)
 			change(&op, buf, sync);
-		if (op.kind != OP_FLUSH && !sync)
+		if (op.kind != OP_FLUSH && !sync) {
+			unflushed[block] = true;
 			continue;
+		}
 		/* What was synchronous says nothing of other writes. */
 		if (!sync) {
 			op = (struct op){ .kind = OP_FLUSH, .begin = tick() };
 			if (fdatasync(fd))
 				die("fdatasync");
+			memset(unflushed, 0, blocks * sizeof(*unflushed));
 		} else {
 			op = (struct op){ .kind = OP_FLUSH, .begin = op.end + 1,
 					  .sector = op.sector, .nr = op.nr };
@@ -235,6 +243,7 @@ static void *load(void *arg)
 		op.end = tick();
 		mark(note_op(&op));
 	}
+	free(unflushed);
 	free(buf);
 	return NULL;
 }
