@@ -31,7 +31,7 @@ arm() {
 }
 
 disarm() {
-	for attr in failslab fail_page_alloc fail_make_request; do
+	for attr in failslab fail_page_alloc fail_make_request fail_io_timeout; do
 		echo 0 >$debugfs/$attr/probability
 	done
 }
@@ -117,6 +117,32 @@ echo 0 >/sys/block/vda/make-it-fail
 check "without them it reads on" dd if="$dev" of=/dev/null bs=1M count=16 iflag=direct
 equal "nothing waits" "$(counter parked)" 0
 check "it is deleted" kctl del "$n"
+
+# --- the disk below does not answer ---
+
+modprobe null_blk nr_devices=1 gb=1 memory_backed=1 queue_mode=2 irqmode=1
+echo 500 >/sys/block/nullb0/queue/io_timeout
+serve -g 4 /dev/nullb0
+dd if=/dev/urandom of=/tmp/known bs=1M count=4 status=none
+dd if=/tmp/known of="$dev" bs=1M oflag=direct status=none
+dmesg -C
+echo 1 >/sys/block/nullb0/io-timeout-fail
+echo 0 >$debugfs/fail_io_timeout/verbose
+echo -1 >$debugfs/fail_io_timeout/times
+echo 10 >$debugfs/fail_io_timeout/probability
+timeout $((150 * slow)) fio --name=late --allow_file_create=0 --filename="$dev" --size=4M \
+	--direct=1 --ioengine=libaio --iodepth=8 --rw=randread --bs=4k --number_ios=200 \
+	--continue_on_error=all >/dev/null 2>&1
+rc=$?
+disarm
+echo 0 >/sys/block/nullb0/io-timeout-fail
+equal "requests that the disk below never answers end all the same" "$((rc < 124))" 1
+check "and some have" sh -c "dmesg | grep -q 'ubdmap.*: a read from backing 0'"
+check "the others are right, and so is all of it now" sh -c \
+	"dd if=$dev bs=1M count=4 iflag=direct status=none | cmp - /tmp/known"
+equal "nothing waits here either" "$(counter parked)" 0
+check "this one is deleted, too" kctl del "$n"
+check "and lets go of the disk" until_true 10 modprobe -r null_blk
 
 # --- a real image under all of it ---
 
