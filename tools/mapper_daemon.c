@@ -26,6 +26,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <syslog.h>
 #include <time.h>
@@ -274,6 +275,7 @@ static int set_up_process(struct mapper_process *p)
 	pthread_condattr_t attr;
 	sigset_t set;
 
+	prctl(PR_SET_NAME, MAPPER_NAME);
 	signal(SIGPIPE, SIG_IGN);
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);

@@ -10,6 +10,8 @@
 #include "options.h"
 #include "workers.h"
 
+#define MAPPER_NAME "ubdmap-mapper" /* as ps shows it */
+
 /* What the background thread is to end with. */
 enum mapper_end {
 	END_NONE,

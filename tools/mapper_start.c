@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <unistd.h>
 
 #include "keeper.h"
@@ -259,14 +260,67 @@ static bool is_served(const struct ubdm_device *dev)
 				   dev->state == UBDM_STATE_FAILED);
 }
 
+/* A mapper that is asked to go.  Its number may be another process's by then. */
+struct old_mapper {
+	uint32_t pid;
+	int fd;
+};
+
+static void process_name(uint32_t pid, char name[16])
+{
+	char path[32];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%u/comm", pid);
+	name[0] = '\0';
+	f = fopen(path, "re");
+	if (!f)
+		return;
+	if (fgets(name, 16, f))
+		name[strcspn(name, "\n")] = '\0';
+	fclose(f);
+}
+
 /*
- * Have the mapper that serves now make room.  It commits first, which takes a
- * moment; if it is stopped or hangs it is killed, which is as safe.
+ * The mapper that serves now makes room when it is told SIGUSR1, which would end
+ * another program that serves by libubdmap.
  */
-static int make_room(struct mapper_process *p, struct ubdm_ctl *ctl)
+static int ask_for_room(struct mapper_process *p, struct ubdm_ctl *ctl,
+			struct old_mapper *old, uint32_t pid)
 {
 	struct ubdm_device dev;
-	uint32_t asked = 0;
+	char name[16];
+
+	if (old->fd >= 0)
+		close(old->fd);
+	old->pid = 0;
+	old->fd = pidfd_open(pid, 0);
+	if (old->fd < 0)
+		return EXIT_OK; /* it has gone by itself */
+	process_name(pid, name);
+	/* If it is still the one, then what we have opened is it, too. */
+	if (ubdm_ctl_get(ctl, p->index, &dev) || dev.mapper_pid != pid)
+		return EXIT_OK;
+	if (strcmp(name, MAPPER_NAME))
+		return tell_failure(
+			p, EXIT_FAIL,
+			"%s: process %u (%s) serves it, which is no mapper of ubdmap's; end it, then: ubdmap attach %s",
+			p->opt.attach, pid, name, p->opt.attach);
+	old->pid = pid;
+	if (!pidfd_send_signal(old->fd, SIGUSR1, NULL, 0) || errno == ESRCH)
+		return EXIT_OK;
+	return tell_failure(p, EXIT_PERM, "%s: its mapper %u: %s",
+			    p->opt.attach, pid, strerror(errno));
+}
+
+/*
+ * It commits first, which takes a moment; if it is stopped or hangs it is killed,
+ * which is as safe.
+ */
+static int wait_for_room(struct mapper_process *p, struct ubdm_ctl *ctl,
+			 struct old_mapper *old)
+{
+	struct ubdm_device dev;
 
 	for (int ms = 0; ms < ROOM_WAIT_MS; ms += VACANT_POLL_MS) {
 		int ret = ubdm_ctl_get(ctl, p->index, &dev);
@@ -276,22 +330,28 @@ static int make_room(struct mapper_process *p, struct ubdm_ctl *ctl)
 					    p->opt.attach, why(ctl, ret));
 		if (!dev.mapper_pid && dev.state != UBDM_STATE_DYING)
 			return EXIT_OK;
-		if (asked != dev.mapper_pid && is_served(&dev)) {
-			if (kill(dev.mapper_pid, SIGUSR1) && errno != ESRCH)
-				return tell_failure(p, EXIT_PERM,
-						    "%s: its mapper %u: %s",
-						    p->opt.attach,
-						    dev.mapper_pid,
-						    strerror(errno));
-			asked = dev.mapper_pid;
-		} else if (ms == ROOM_PATIENCE_MS && asked) {
-			kill(asked, SIGKILL);
+		if (old->pid != dev.mapper_pid && is_served(&dev)) {
+			ret = ask_for_room(p, ctl, old, dev.mapper_pid);
+			if (ret)
+				return ret;
+		} else if (ms == ROOM_PATIENCE_MS && old->pid) {
+			pidfd_send_signal(old->fd, SIGKILL, NULL, 0);
 		}
 		poll(NULL, 0, VACANT_POLL_MS);
 	}
 	return tell_failure(p, EXIT_BUSY,
 			    "%s: its mapper does not make room; see ubdmap list",
 			    p->opt.attach);
+}
+
+static int make_room(struct mapper_process *p, struct ubdm_ctl *ctl)
+{
+	struct old_mapper old = { .fd = -1 };
+	int ret = wait_for_room(p, ctl, &old);
+
+	if (old.fd >= 0)
+		close(old.fd);
+	return ret;
 }
 
 /* Serves already; whether it can do without us as well is another question. */

@@ -13,10 +13,6 @@ mkdir /tmp/d
 cd /tmp/d || exit 1
 data src.raw 4 1
 
-no_mapper() {
-	! pgrep -x ubdmap >/dev/null
-}
-
 # no CLAIM WORDS ARG...: `ubdmap add ARG...` fails; WORDS is an expression for grep
 no() {
 	local claim=$1 words=$2 rc=0 before after

@@ -175,3 +175,14 @@ equal "a device that needs its mapper keeps one" \
 check "that works" timeout 10 dd if=miss of="$dev" bs=64k seek=3100 oflag=direct status=none
 check "and is deleted" ubdmap del "$dev"
 check "no process is left at the end" until_true 10 no_mapper
+
+# --- somebody else's ---
+
+truncate -s 1M other.raw
+serve other.raw
+rc=0
+ubdmap upgrade "$dev" >out 2>err || rc=$?
+equal "a mapper that is no program of ours is not told to go, and the message names it" \
+	"$rc $(grep -c "process $mapper (kmap)" err) $(wc -l <err) $(wc -c <out)" "1 1 1 0"
+check "it serves on" dd if="$dev" of=/dev/null bs=64k iflag=direct
+kctl del "$n"
