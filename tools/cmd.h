@@ -54,6 +54,35 @@ int usage_error(const struct command *cmd, const char *fmt, ...)
 int show_help(const struct command *cmd);
 int exit_status_of(int error);
 
+/* flags.c: command lines without much */
+#define PARSED (-1)
+
+/**
+ * struct flag - an option that is on or off
+ * @name: behind two dashes
+ * @letter: behind one; 0: none
+ * @set: set to true where it is given
+ */
+struct flag {
+	const char *name;
+	char letter;
+	bool *set;
+};
+
+/**
+ * struct arguments - what follows the options
+ * @least: how many at least
+ * @most: and at most
+ * @else_say: what is wrong otherwise
+ */
+struct arguments {
+	int least, most;
+	const char *else_say;
+};
+
+int parse_flags(const struct command *cmd, int argc, char **argv,
+		const struct flag *flags, const struct arguments *want);
+
 /* size.c: sizes as people write them */
 int parse_size(const char *text, uint64_t *bytes);
 const char *format_size(uint64_t bytes, char buf[16]);

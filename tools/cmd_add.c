@@ -3,7 +3,6 @@
  * cmd_add.c - ubdmap add, ubdmap attach.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -57,23 +56,14 @@ const struct command cmd_add = {
 
 static int run_attach(int argc, char **argv)
 {
-	static const struct option longopts[] = {
-		{ "help", no_argument, NULL, 'h' }, {}
-	};
+	static const struct arguments want = { 1, 1, "which device?" };
+	static const struct flag none[] = { {} };
+	int status = parse_flags(&cmd_attach, argc, argv, none, &want);
 	char *args[2] = { "--attach" };
 	uint32_t index = 0;
-	int c;
 
-	opterr = 0;
-	optind = 1;
-	while ((c = getopt_long(argc, argv, "h", longopts, NULL)) >= 0) {
-		if (c != 'h')
-			return usage_error(&cmd_attach, "%s: no such option",
-					   argv[optind - 1]);
-		return show_help(&cmd_attach);
-	}
-	if (optind + 1 != argc)
-		return usage_error(&cmd_attach, "which device?");
+	if (status != PARSED)
+		return status;
 	args[1] = argv[optind];
 	return launch_mapper(2, args, &index, true);
 }

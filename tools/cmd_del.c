@@ -7,7 +7,6 @@
  * for others.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -267,27 +266,13 @@ static int del(struct del *d, const char *name)
 
 static int run_del(int argc, char **argv)
 {
-	static const struct option longopts[] = {
-		{ "force", no_argument, NULL, 'f' },
-		{ "help", no_argument, NULL, 'h' },
-		{}
-	};
+	static const struct arguments want = { 1, 1, "which device?" };
 	struct del d = { .pidfd = -1 };
-	int c, status;
+	const struct flag flags[] = { { "force", 0, &d.force }, {} };
+	int status = parse_flags(&cmd_del, argc, argv, flags, &want);
 
-	opterr = 0;
-	optind = 1;
-	while ((c = getopt_long(argc, argv, "h", longopts, NULL)) >= 0) {
-		if (c == 'f')
-			d.force = true;
-		else if (c == 'h')
-			return show_help(&cmd_del);
-		else
-			return usage_error(&cmd_del, "%s: no such option",
-					   argv[optind - 1]);
-	}
-	if (optind + 1 != argc)
-		return usage_error(&cmd_del, "which device?");
+	if (status != PARSED)
+		return status;
 
 	status = driver_ctl(&d.ctl);
 	if (status)

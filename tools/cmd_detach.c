@@ -5,8 +5,8 @@
  * A mapper of ours takes the device over, has all of it mapped, closes the image
  * and leaves.  If that is not possible it stays, as the device's mapper.
  */
-#include <getopt.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "cmd.h"
 
@@ -32,22 +32,11 @@ static int detach(const char *name)
 
 static int run_detach(int argc, char **argv)
 {
-	static const struct option longopts[] = {
-		{ "help", no_argument, NULL, 'h' }, {}
-	};
-	int c;
+	static const struct arguments want = { 1, 1, "which device?" };
+	static const struct flag none[] = { {} };
+	int status = parse_flags(&cmd_detach, argc, argv, none, &want);
 
-	opterr = 0;
-	optind = 1;
-	while ((c = getopt_long(argc, argv, "h", longopts, NULL)) >= 0) {
-		if (c != 'h')
-			return usage_error(&cmd_detach, "%s: no such option",
-					   argv[optind - 1]);
-		return show_help(&cmd_detach);
-	}
-	if (optind + 1 != argc)
-		return usage_error(&cmd_detach, "which device?");
-	return detach(argv[optind]);
+	return status == PARSED ? detach(argv[optind]) : status;
 }
 
 const struct command cmd_detach = {

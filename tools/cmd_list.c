@@ -2,11 +2,11 @@
 /*
  * cmd_list.c - ubdmap list: which devices there are.
  */
-#include <getopt.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <json-c/json.h>
 
@@ -123,30 +123,17 @@ static int list(struct list *l, const char *name)
 
 static int run_list(int argc, char **argv)
 {
-	static const struct option longopts[] = {
-		{ "json", no_argument, NULL, 'J' },
-		{ "bytes", no_argument, NULL, 'b' },
-		{ "help", no_argument, NULL, 'h' },
+	static const struct arguments want = { 0, 1, "one device, or none for all" };
+	struct list l = {};
+	const struct flag flags[] = {
+		{ "json", 'J', &l.json },
+		{ "bytes", 'b', &l.bytes },
 		{}
 	};
-	struct list l = {};
-	int c, status;
+	int status = parse_flags(&cmd_list, argc, argv, flags, &want);
 
-	opterr = 0;
-	optind = 1;
-	while ((c = getopt_long(argc, argv, "Jbh", longopts, NULL)) >= 0) {
-		if (c == 'J')
-			l.json = true;
-		else if (c == 'b')
-			l.bytes = true;
-		else if (c == 'h')
-			return show_help(&cmd_list);
-		else
-			return usage_error(&cmd_list, "%s: no such option",
-					   argv[optind - 1]);
-	}
-	if (argc - optind > 1)
-		return usage_error(&cmd_list, "one device, or none for all");
+	if (status != PARSED)
+		return status;
 	l.devices = json_object_new_array();
 	status = list(&l, argv[optind]);
 	return status ? status : finish(&l);

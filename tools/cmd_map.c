@@ -2,9 +2,9 @@
 /*
  * cmd_map.c - ubdmap map: the extents that the kernel holds now.
  */
-#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <json-c/json.h>
 
@@ -118,28 +118,14 @@ static int map(struct map_run *r, const char *name)
 
 static int run_map(int argc, char **argv)
 {
-	static const struct option longopts[] = {
-		{ "json", no_argument, NULL, 'J' },
-		{ "help", no_argument, NULL, 'h' },
-		{}
-	};
+	static const struct arguments want = { 1, 1, "which device?" };
 	struct map_run r = {};
+	const struct flag flags[] = { { "json", 'J', &r.json }, {} };
 	struct json_object *top;
-	int c, status;
+	int status = parse_flags(&cmd_map, argc, argv, flags, &want);
 
-	opterr = 0;
-	optind = 1;
-	while ((c = getopt_long(argc, argv, "Jh", longopts, NULL)) >= 0) {
-		if (c == 'J')
-			r.json = true;
-		else if (c == 'h')
-			return show_help(&cmd_map);
-		else
-			return usage_error(&cmd_map, "%s: no such option",
-					   argv[optind - 1]);
-	}
-	if (optind + 1 != argc)
-		return usage_error(&cmd_map, "which device?");
+	if (status != PARSED)
+		return status;
 
 	r.extents = json_object_new_array();
 	status = map(&r, argv[optind]);

@@ -3,7 +3,6 @@
  * cmd_monitor.c - ubdmap monitor: what happens to devices, as it happens.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -83,22 +82,14 @@ static int watch(struct ubdm_ctl *ctl)
 
 static int run_monitor(int argc, char **argv)
 {
-	static const struct option longopts[] = {
-		{ "help", no_argument, NULL, 'h' }, {}
-	};
+	static const struct arguments want = { 0, 0, "it takes no argument" };
+	static const struct flag none[] = { {} };
+	int status = parse_flags(&cmd_monitor, argc, argv, none, &want);
 	struct ubdm_ctl *ctl;
-	int c, ret, status;
+	int ret;
 
-	opterr = 0;
-	optind = 1;
-	while ((c = getopt_long(argc, argv, "h", longopts, NULL)) >= 0) {
-		if (c != 'h')
-			return usage_error(&cmd_monitor, "%s: no such option",
-					   argv[optind - 1]);
-		return show_help(&cmd_monitor);
-	}
-	if (optind != argc)
-		return usage_error(&cmd_monitor, "it takes no argument");
+	if (status != PARSED)
+		return status;
 	status = driver_ctl(&ctl);
 	if (status)
 		return status;

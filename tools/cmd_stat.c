@@ -3,9 +3,9 @@
  * cmd_stat.c - ubdmap stat: what the driver counted.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <json-c/json.h>
 
@@ -135,28 +135,14 @@ static int stat_one(struct stat_run *r, const char *name)
 
 static int run_stat(int argc, char **argv)
 {
-	static const struct option longopts[] = {
-		{ "json", no_argument, NULL, 'J' },
-		{ "help", no_argument, NULL, 'h' },
-		{}
-	};
-	static struct stat_run r;
+	static const struct arguments want = { 0, 1, "one device, or none for all" };
+	struct stat_run r = {};
+	const struct flag flags[] = { { "json", 'J', &r.json }, {} };
 	struct json_object *top;
-	int c, status;
+	int status = parse_flags(&cmd_stat, argc, argv, flags, &want);
 
-	opterr = 0;
-	optind = 1;
-	while ((c = getopt_long(argc, argv, "Jh", longopts, NULL)) >= 0) {
-		if (c == 'J')
-			r.json = true;
-		else if (c == 'h')
-			return show_help(&cmd_stat);
-		else
-			return usage_error(&cmd_stat, "%s: no such option",
-					   argv[optind - 1]);
-	}
-	if (argc - optind > 1)
-		return usage_error(&cmd_stat, "one device, or none for all");
+	if (status != PARSED)
+		return status;
 
 	status = driver_ctl(&r.ctl);
 	if (status)

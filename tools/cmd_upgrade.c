@@ -8,10 +8,10 @@
  * between, and the driver knows how long.
  */
 #include <errno.h>
-#include <getopt.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cmd.h"
 
@@ -94,30 +94,17 @@ static int upgrade_all(struct upgrade *u)
 
 static int run_upgrade(int argc, char **argv)
 {
-	static const struct option longopts[] = {
-		{ "all", no_argument, NULL, 'a' },
-		{ "help", no_argument, NULL, 'h' },
-		{}
-	};
+	static const struct arguments want = { 0, 1, "which device? one, or --all" };
 	static struct upgrade u;
-	struct ubdm_device dev;
 	bool all = false;
-	int c, status;
+	const struct flag flags[] = { { "all", 'a', &all }, {} };
+	int status = parse_flags(&cmd_upgrade, argc, argv, flags, &want);
+	struct ubdm_device dev;
 
-	opterr = 0;
-	optind = 1;
-	while ((c = getopt_long(argc, argv, "ah", longopts, NULL)) >= 0) {
-		if (c == 'a')
-			all = true;
-		else if (c == 'h')
-			return show_help(&cmd_upgrade);
-		else
-			return usage_error(&cmd_upgrade, "%s: no such option",
-					   argv[optind - 1]);
-	}
+	if (status != PARSED)
+		return status;
 	if (optind + !all != argc)
-		return usage_error(&cmd_upgrade,
-				   "which device? one, or --all");
+		return usage_error(&cmd_upgrade, "%s", want.else_say);
 
 	status = driver_ctl(&u.ctl);
 	if (status)
