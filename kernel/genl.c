@@ -45,19 +45,26 @@ static bool is_admin(struct sk_buff *skb)
 	return netlink_capable(skb, CAP_SYS_ADMIN);
 }
 
-/* The device a request names, if the caller may control it. */
-static struct ubdm_dev *get_dev(struct sk_buff *skb, struct genl_info *info)
+/* The device a request names, for whoever may only look at it, too. */
+static struct ubdm_dev *see_dev(struct genl_info *info)
 {
 	struct ubdm_dev *dev;
 
 	if (GENL_REQ_ATTR_CHECK(info, UBDM_A_INDEX))
 		return ERR_PTR(-EINVAL);
 	dev = ubdm_dev_find(nla_get_u32(info->attrs[UBDM_A_INDEX]));
-	if (!dev) {
-		NL_SET_ERR_MSG(info->extack, "no such device");
-		return ERR_PTR(-ENODEV);
-	}
-	if (!ubdm_dev_may_control(dev, is_admin(skb))) {
+	if (dev)
+		return dev;
+	NL_SET_ERR_MSG(info->extack, "no such device");
+	return ERR_PTR(-ENODEV);
+}
+
+/* The same, if the caller may control it. */
+static struct ubdm_dev *get_dev(struct sk_buff *skb, struct genl_info *info)
+{
+	struct ubdm_dev *dev = see_dev(info);
+
+	if (!IS_ERR(dev) && !ubdm_dev_may_control(dev, is_admin(skb))) {
 		ubdm_dev_put(dev);
 		NL_SET_ERR_MSG(info->extack, "the device is somebody else's");
 		return ERR_PTR(-EPERM);
@@ -305,19 +312,22 @@ static int do_delete(struct sk_buff *skb, struct genl_info *info)
 	return ret;
 }
 
-static int do_get(struct sk_buff *skb, struct genl_info *info)
+static int reply_about(struct genl_info *info, u8 cmd,
+		       int (*fill)(struct sk_buff *, struct ubdm_dev *))
 {
-	struct ubdm_dev *dev;
+	struct ubdm_dev *dev = see_dev(info);
 	int ret;
 
-	if (GENL_REQ_ATTR_CHECK(info, UBDM_A_INDEX))
-		return -EINVAL;
-	dev = ubdm_dev_find(nla_get_u32(info->attrs[UBDM_A_INDEX]));
-	if (!dev)
-		return -ENODEV;
-	ret = reply(info, UBDM_NL_GET, dev, put_dev);
+	if (IS_ERR(dev))
+		return PTR_ERR(dev);
+	ret = reply(info, cmd, dev, fill);
 	ubdm_dev_put(dev);
 	return ret;
+}
+
+static int do_get(struct sk_buff *skb, struct genl_info *info)
+{
+	return reply_about(info, UBDM_NL_GET, put_dev);
 }
 
 static int dump_get(struct sk_buff *msg, struct netlink_callback *cb)
@@ -348,17 +358,7 @@ static int dump_get(struct sk_buff *msg, struct netlink_callback *cb)
 
 static int do_stats(struct sk_buff *skb, struct genl_info *info)
 {
-	struct ubdm_dev *dev;
-	int ret;
-
-	if (GENL_REQ_ATTR_CHECK(info, UBDM_A_INDEX))
-		return -EINVAL;
-	dev = ubdm_dev_find(nla_get_u32(info->attrs[UBDM_A_INDEX]));
-	if (!dev)
-		return -ENODEV;
-	ret = reply(info, UBDM_NL_STATS, dev, put_stats);
-	ubdm_dev_put(dev);
-	return ret;
+	return reply_about(info, UBDM_NL_STATS, put_stats);
 }
 
 /* A few extents a message; args[0]: the next lba, args[1]: at the end. */
