@@ -53,7 +53,7 @@ told
 # --- every stage, in parallel ---
 
 truncate -s 1M stages.raw
-cycles=${CYCLES:-1000}
+cycles=${CYCLES:-$((1000 / ${UBDMAP_SLOW:-1}))}
 check "devices are deleted at every stage of their making, $cycles of them" \
 	timeout 300 stages -j 4 "$cycles" stages.raw
 told

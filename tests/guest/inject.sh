@@ -13,7 +13,6 @@ requires fio qemu-img
 
 debugfs=/sys/kernel/debug
 mountpoint -q $debugfs || mount -t debugfs none $debugfs
-slow=${UBDMAP_SLOW:-1}
 
 # arm NAME PERCENT: one of the kernel's fault attributes, for calls from the module
 arm() {
@@ -69,7 +68,7 @@ cycles() {
 		if until_true 3 grep -q '^/dev/' /tmp/cycle; then
 			made=$((made + 1))
 			arm "$what" "$percent"
-			timeout $((100 * slow)) fio --name=inject --allow_file_create=0 \
+			timeout 100 fio --name=inject --allow_file_create=0 \
 				--filename="$(grep '^/dev/' /tmp/cycle)" --size=4M --direct=1 \
 				--ioengine=libaio --iodepth=8 --rw=randrw --bsrange=512-32k \
 				--blockalign=512 --fsync=16 --number_ios=100 \
@@ -81,7 +80,7 @@ cycles() {
 		kill -KILL $pid 2>/dev/null
 		wait $pid 2>/dev/null
 		for d in /sys/block/ubdmap*; do
-			[ ! -e "$d" ] || timeout $((60 * slow)) kctl del -f "${d#/sys/block/ubdmap}"
+			[ ! -e "$d" ] || timeout 60 kctl del -f "${d#/sys/block/ubdmap}"
 		done
 		disarm
 	done
@@ -109,7 +108,7 @@ echo 1 >/sys/block/vda/make-it-fail
 echo 0 >$debugfs/fail_make_request/verbose
 echo -1 >$debugfs/fail_make_request/times
 echo 10 >$debugfs/fail_make_request/probability
-refuses "errors of the disk are seen above" timeout $((150 * slow)) fio --name=eio \
+refuses "errors of the disk are seen above" timeout 150 fio --name=eio \
 	--allow_file_create=0 --filename="$dev" --size=16M --direct=1 --ioengine=libaio \
 	--iodepth=8 --rw=randread --bs=4k
 disarm
@@ -130,7 +129,7 @@ echo 1 >/sys/block/nullb0/io-timeout-fail
 echo 0 >$debugfs/fail_io_timeout/verbose
 echo -1 >$debugfs/fail_io_timeout/times
 echo 10 >$debugfs/fail_io_timeout/probability
-timeout $((150 * slow)) fio --name=late --allow_file_create=0 --filename="$dev" --size=4M \
+timeout 150 fio --name=late --allow_file_create=0 --filename="$dev" --size=4M \
 	--direct=1 --ioengine=libaio --iodepth=8 --rw=randread --bs=4k --number_ios=200 \
 	--continue_on_error=all >/dev/null 2>&1
 rc=$?
@@ -153,7 +152,7 @@ cd /tmp/fs || exit 1
 qemu-img create -q -f qcow2 a.qcow2 128M
 dev=$(ubdmap add a.qcow2)
 arm failslab 2
-timeout $((200 * slow)) fio --name=image --allow_file_create=0 --filename="$dev" --size=64M \
+timeout 200 fio --name=image --allow_file_create=0 --filename="$dev" --size=64M \
 	--direct=1 --ioengine=libaio --iodepth=8 --rw=randwrite --bsrange=512-128k \
 	--blockalign=512 --fsync=32 --number_ios=1500 --continue_on_error=all >/tmp/image 2>&1
 equal "an image is written while allocations of the driver fail" "$(($? < 124))" 1
