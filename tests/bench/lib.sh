@@ -11,6 +11,32 @@
 declare -A row_of=() iops_of=()
 rows=()
 
+# take_options "NAME[=VARIABLE]..." "FLAG..." WORD...: --NAME VALUE sets a variable;
+# --FLAG calls option_FLAG, or sets the variable FLAG to 1. For anything else the
+# script's head says how to call it.
+take_options() {
+	local values=" $1 " flags=" $2 " name
+
+	shift 2
+	while [ $# -gt 0 ]; do
+		name=${1#--}
+		if [[ $# -gt 1 && $1 == --* && $values =~ \ $name(=([^ ]*))?\  ]]; then
+			printf -v "${BASH_REMATCH[2]:-$name}" %s "$2"
+			shift
+		elif [[ $1 == --* && $flags == *" $name "* ]]; then
+			if declare -F "option_$name" >/dev/null; then
+				"option_$name"
+			else
+				printf -v "$name" 1
+			fi
+		else
+			sed -n '5,/^$/s/^# \{0,1\}//p' "$0" >&2
+			exit 2
+		fi
+		shift
+	done
+}
+
 # memory_disk NAME MIB [MORE=VALUE]...: /dev/NAME, a null_blk that keeps what is
 # written in memory and completes at once; the words are its configfs files.
 memory_disk() {

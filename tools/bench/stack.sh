@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# shellcheck shell=bash disable=SC2034
+#
+# Drivers put on a disk or a file, and taken away again: . stack.sh
+#
+#   attach_ubdmap ADD-ARGUMENT...     a device of ours
+#   attach_loop TARGET [cached]       a loop device; with direct I/O if not cached
+#   attach_linear DISK MIB            a dm-linear of the disk's first MIB
+#   attach_nbd FORMAT TARGET          qemu-nbd on the first free /dev/nbdN
+#
+# Each sets dev, or sets why (half a line for the user) and returns 1. What was
+# made is undone by undo_all, last things first.
+
+undo=:
+
+# undo_later CODE: for undo_all; words of the user's go in as ${word@Q}
+undo_later() {
+	undo="$*; $undo"
+}
+
+undo_all() {
+	local all=$undo
+
+	undo=:
+	eval "$all" >/dev/null 2>&1
+}
+
+# again COMMAND...: until it succeeds, for ten seconds: udev opens a device for a
+# moment whenever somebody has closed it after writing.
+again() {
+	local i
+
+	for ((i = 0; i < 50; i++)); do
+		! "$@" || return 0
+		sleep 0.2
+	done
+	return 1
+}
+
+# said COMMAND...: its stdout to dev; if it fails its last words are why
+said() {
+	local words
+
+	words=$(mktemp)
+	if dev=$("$@" 2>"$words"); then
+		rm "$words"
+		return 0
+	fi
+	why=$(tail -n 1 "$words")
+	why=${why:-$1 failed}
+	rm "$words"
+	return 1
+}
+
+# has COMMAND: is it installed?
+has() {
+	command -v "$1" >/dev/null || { why="$1 is not installed"; return 1; }
+}
+
+# module NAME [PARAMETER]...: is there; one that was not is unloaded in the end
+module() {
+	[ ! -e "/sys/module/$1" ] || return 0
+	if ! modprobe -q "$@"; then
+		why="this kernel has no module $1"
+		return 1
+	fi
+	[ ! -e "/sys/module/$1" ] || undo_later "modprobe -qr $1"
+}
+
+attach_ubdmap() {
+	said "${UBDMAP:-ubdmap}" add "$@" || return
+	undo_later "again ${UBDMAP:-ubdmap} del $dev"
+}
+
+attach_loop() {
+	local direct=on
+
+	[ -z "${2:-}" ] || direct=off
+	has losetup && module loop || return
+	said losetup --direct-io=$direct --find --show "$1" || return
+	undo_later "again losetup -d $dev"
+}
+
+# Where udev does not run, nobody would answer dmsetup, nor make /dev/mapper/NAME.
+attach_linear() {
+	local name=ubdmbench$BASHPID sync=--noudevsync
+
+	[ ! -S /run/udev/control ] || sync=
+	name+=-$((RANDOM))
+	has dmsetup && module dm_mod || return
+	# shellcheck disable=SC2086  # perhaps none
+	said dmsetup create $sync $name --table "0 $(($2 * 2048)) linear $1 0" || return
+	undo_later "again dmsetup remove $sync $name"
+	dev=/dev/dm-$(dmsetup info -c --noheadings -o minor $name)
+}
+
+# The driver tells who serves; he has the image a little longer than the device.
+nbd_detach() {
+	local server
+
+	server=$(awk '/^Tgid:/ { print $2 }' "/proc/$(cat "/sys/block/${1##*/}/pid")/status")
+	qemu-nbd -d "$1"
+	while kill -0 "$server"; do
+		sleep 0.1
+	done
+}
+
+# Without a lock on a raw target, which others of ours have open too.
+attach_nbd() {
+	local node image aio
+
+	has qemu-nbd && module nbd || return
+	for node in /sys/block/nbd*; do
+		[ -e "$node" ] && [ ! -e "$node/pid" ] && break
+		node=
+	done
+	[ -n "$node" ] || { why="every nbd device is in use"; return 1; }
+	node=/dev/${node##*/}
+	image=driver=$1,file.filename=${2//,/,,}
+	[ -b "$2" ] && image+=,file.driver=host_device || image+=,file.driver=file
+	[ "$1" != raw ] || image+=,file.locking=off
+	for aio in io_uring native threads; do
+		if said qemu-nbd --image-opts --cache=none --aio=$aio --connect="$node" "$image"; then
+			undo_later "nbd_detach $node"
+			dev=$node
+			return 0
+		fi
+	done
+	return 1
+}
