@@ -37,6 +37,8 @@ CC ?= gcc
 CLANG ?= clang
 AR ?= ar
 PREFIX ?= /usr/local
+# "ubdmap bench" looks for its scripts in ../libexec/ubdmap/bench, from where it is.
+LIBEXECDIR := $(PREFIX)/libexec
 DESTDIR ?=
 CFLAGS ?= -O2 -g
 # What the guest's module is built with: by default from the cache, which knows
@@ -170,6 +172,7 @@ install: userspace ## module, tool and manual for the kernel that runs here
 	$(MAKE) -C build/host/kernel KDIR="$(HOST_KDIR)" \
 		$(if $(DESTDIR),INSTALL_MOD_PATH=$(DESTDIR) DEPMOD=true) modules_install
 	install -D -m 755 build/ubdmap $(DESTDIR)$(PREFIX)/sbin/ubdmap
+	install -D -m 755 -t $(DESTDIR)$(LIBEXECDIR)/ubdmap/bench tools/bench/*.sh
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 docs/man/*.8
 	for f in $(wildcard tools/udev/*.rules); do \
 		install -D -m 644 -t $(DESTDIR)/etc/udev/rules.d $$f; \

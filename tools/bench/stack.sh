@@ -7,11 +7,40 @@
 #   attach_loop TARGET [cached]       a loop device; with direct I/O if not cached
 #   attach_linear DISK MIB            a dm-linear of the disk's first MIB
 #   attach_nbd FORMAT TARGET          qemu-nbd on the first free /dev/nbdN
+#   attach_ublk FILE                  a ublk server's loop target
 #
 # Each sets dev, or sets why (half a line for the user) and returns 1. What was
 # made is undone by undo_all, last things first.
+#
+# A signal must not come between making something and noting how to undo it. So
+# whoever is to be interrupted calls "interruptible", waits for what takes its time
+# with "patiently", and for the rest asks at a "checkpoint".
 
-undo=:
+undo=: stopped='' child=''
+
+interruptible() {
+	trap 'stopped=1; [ -z "$child" ] || kill "$child"' TERM INT HUP
+}
+
+checkpoint() {
+	[ -z "$stopped" ] || exit 143
+}
+
+# patiently COMMAND...: a program, not a function; a signal ends it, and us after it.
+# What it prints is dropped.
+patiently() {
+	local status=0
+
+	"$@" </dev/null >/dev/null &
+	child=$!
+	[ -z "$stopped" ] || kill "$child"
+	wait "$child" || status=$?
+	# The trap's own return, not the child's end.
+	[ -z "$stopped" ] || wait "$child" || :
+	child=
+	checkpoint
+	return $status
+}
 
 # undo_later CODE: for undo_all; words of the user's go in as ${word@Q}
 undo_later() {
@@ -47,6 +76,7 @@ said() {
 		return 0
 	fi
 	why=$(tail -n 1 "$words")
+	why=${why#ubdmap: }
 	why=${why:-$1 failed}
 	rm "$words"
 	return 1
@@ -127,4 +157,27 @@ attach_nbd() {
 		fi
 	done
 	return 1
+}
+
+# The server names the device it made in no way that all of them share.
+attach_ublk() {
+	local server before words
+
+	if has ublk; then
+		server=ublk words=(-t loop)
+	elif has rublk; then
+		server=rublk words=(loop)
+	else
+		why="no ublk server is installed (ublk or rublk)"
+		return 1
+	fi
+	module ublk_drv || return
+	before=" $(echo /dev/ublkb*) "
+	said "$server" add "${words[@]}" -f "$1" || return
+	for dev in /dev/ublkb*; do
+		[[ $before == *" $dev "* ]] || break
+		dev=
+	done
+	[ -b "$dev" ] || { why="$server made no device"; return 1; }
+	undo_later "$server del -n ${dev#/dev/ublkb}"
 }
