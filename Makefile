@@ -134,16 +134,16 @@ demo: deps ## see it work, in a guest
 	@$(MAKE) --no-print-directory all
 	@tests/run --show tests/demo/demo.sh
 
-# MODE=counted: all rows in instructions; MODE=profile: of one row, by function.
-# ARGS has more words for the script.
-bench: deps ## measure it beside others, in a guest; MODE=counted or profile
+# MODE=timed: all rows by the clock; MODE=counted: in instructions; MODE=profile: of one
+# row, by function. ARGS has more words for the script.
+bench: deps ## measure it beside others, in a guest; MODE=timed, counted or profile
 	@$(MAKE) --no-print-directory all build/tcg_profile.so
 	@case "$(MODE)" in \
-	counted) tests/bench/report.sh $(ARGS) ;; \
+	timed | counted) tests/bench/report.sh $(MODE) $(ARGS) ;; \
 	profile) tests/bench/profile.sh $(ARGS) ;; \
 	"") tests/run --show tests/bench/bench.sh && echo && \
 		tests/run --show tests/bench/counted.sh ;; \
-	*) echo "MODE=$(MODE): it can be counted or profile" >&2; exit 2 ;; \
+	*) echo "MODE=$(MODE): it can be timed, counted or profile" >&2; exit 2 ;; \
 	esac
 
 check-perf: deps ## instructions for each I/O, beside tests/bench/reference.json; UPDATE=1

@@ -16,8 +16,6 @@
 
 declare -A read_only=() stat_of=()
 mib=32
-# shellcheck source=../../tools/bench/stack.sh
-. "$(dirname "$(realpath "${BASH_SOURCE[0]}")")/../../tools/bench/stack.sh"
 
 want() {
 	[[ $1 =~ $wanted ]]
