@@ -15,7 +15,7 @@ jq -r '"Linux \(.kernel), \(.cpus) CPUs\(if .guest != "" then ", " + .guest else
 		(.skipped[] | "  \(.row): \(.why)") end)' "$1" |
 awk -F '\t' '
 	/^#/ {
-		printf "%-36s%9s  %-21s%6s%10s%10s%9s\n", substr($0, 2), "IOPS",
+		printf "%-36s%9s  %-21s%6s%10s%10s%9s\n", substr($0, 2), "per s",
 			"   least to most", "times", "p50 us", "p99 us", "CPU us"
 		next
 	}
