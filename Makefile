@@ -37,6 +37,8 @@ CC ?= gcc
 CLANG ?= clang
 AR ?= ar
 PREFIX ?= /usr/local
+# "ubdmap bench" looks for its scripts in ../libexec/ubdmap/bench, from where it is.
+LIBEXECDIR := $(PREFIX)/libexec
 DESTDIR ?=
 CFLAGS ?= -O2 -g
 # What the guest's module is built with: by default from the cache, which knows
@@ -132,16 +134,16 @@ demo: deps ## see it work, in a guest
 	@$(MAKE) --no-print-directory all
 	@tests/run --show tests/demo/demo.sh
 
-# MODE=counted: all rows in instructions; MODE=profile: of one row, by function.
-# ARGS has more words for the script.
-bench: deps ## measure it beside others, in a guest; MODE=counted or profile
+# MODE=timed: all rows by the clock; MODE=counted: in instructions; MODE=profile: of one
+# row, by function. ARGS has more words for the script.
+bench: deps ## measure it beside others, in a guest; MODE=timed, counted or profile
 	@$(MAKE) --no-print-directory all build/tcg_profile.so
 	@case "$(MODE)" in \
-	counted) tests/bench/report.sh $(ARGS) ;; \
+	timed | counted) tests/bench/report.sh $(MODE) $(ARGS) ;; \
 	profile) tests/bench/profile.sh $(ARGS) ;; \
 	"") tests/run --show tests/bench/bench.sh && echo && \
 		tests/run --show tests/bench/counted.sh ;; \
-	*) echo "MODE=$(MODE): it can be counted or profile" >&2; exit 2 ;; \
+	*) echo "MODE=$(MODE): it can be timed, counted or profile" >&2; exit 2 ;; \
 	esac
 
 check-perf: deps ## instructions for each I/O, beside tests/bench/reference.json; UPDATE=1
@@ -170,6 +172,7 @@ install: userspace ## module, tool and manual for the kernel that runs here
 	$(MAKE) -C build/host/kernel KDIR="$(HOST_KDIR)" \
 		$(if $(DESTDIR),INSTALL_MOD_PATH=$(DESTDIR) DEPMOD=true) modules_install
 	install -D -m 755 build/ubdmap $(DESTDIR)$(PREFIX)/sbin/ubdmap
+	install -D -m 755 -t $(DESTDIR)$(LIBEXECDIR)/ubdmap/bench tools/bench/*.sh
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 docs/man/*.8
 	for f in $(wildcard tools/udev/*.rules); do \
 		install -D -m 644 -t $(DESTDIR)/etc/udev/rules.d $$f; \

@@ -43,7 +43,7 @@ struct command {
 };
 
 extern const struct command cmd_add, cmd_del, cmd_list, cmd_stat, cmd_map,
-	cmd_attach, cmd_detach, cmd_upgrade, cmd_monitor, cmd_mapper;
+	cmd_attach, cmd_detach, cmd_upgrade, cmd_monitor, cmd_bench, cmd_mapper;
 
 /* say.c: messages */
 void warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

@@ -8,8 +8,9 @@
 #include "cmd.h"
 
 static const struct command *const commands[] = {
-	&cmd_add,    &cmd_del,	  &cmd_list,	&cmd_stat,    &cmd_map,
-	&cmd_attach, &cmd_detach, &cmd_upgrade, &cmd_monitor, &cmd_mapper,
+	&cmd_add,     &cmd_del,	   &cmd_list,	&cmd_stat,
+	&cmd_map,     &cmd_attach, &cmd_detach, &cmd_upgrade,
+	&cmd_monitor, &cmd_bench,  &cmd_mapper,
 };
 
 #define NR_COMMANDS (sizeof(commands) / sizeof(commands[0]))

@@ -25,24 +25,14 @@ set -euo pipefail
 
 ms=300 turns=1 json='' ops=read completions=inline
 wanted='^(disk: |file: (direct|loop|ubdmap)|qcow2: (ubdmap, preallocated|qemu-nbd))'
-while [ $# -gt 0 ]; do
-	case $1 in
-	--full) wanted=. ops="read write" completions="inline timer" turns=3 ;;
-	--guard)
-		wanted='^(disk: (raw|ubdmap)|file: (direct|ubdmap)|qcow2: ubdmap, thin)'
-		wanted+='|^zero: ubdmap'
-		ops="read write" completions="inline timer"
-		;;
-	--rows) wanted=$2; shift ;;
-	--ops) ops=$2; shift ;;
-	--completions) completions=$2; shift ;;
-	--ms) ms=$2; shift ;;
-	--turns) turns=$2; shift ;;
-	--json) json=1 ;;
-	*) sed -n '5,/^$/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
-	esac
-	shift
-done
+option_full() {
+	wanted=. ops="read write" completions="inline timer" turns=3
+}
+option_guard() {
+	wanted='^(disk: (raw|ubdmap)|file: (direct|ubdmap)|qcow2: ubdmap, thin)|^zero: ubdmap'
+	ops="read write" completions="inline timer"
+}
+take_options "rows=wanted ops completions ms turns" "full guard json" "$@"
 
 # shellcheck source=icount.sh
 . "$(dirname "$(realpath "$0")")/icount.sh"

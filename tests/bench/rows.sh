@@ -16,19 +16,6 @@
 
 declare -A read_only=() stat_of=()
 mib=32
-undo=:
-
-# undo_later COMMAND: to be run by undo_all, the last one first
-undo_later() {
-	undo="$*; $undo"
-}
-
-undo_all() {
-	local all=$undo
-
-	undo=:
-	eval "$all" >/dev/null 2>&1
-}
 
 want() {
 	[[ $1 =~ $wanted ]]
@@ -52,34 +39,36 @@ row() {
 	touch_all "$2"
 }
 
+# attached KIND ARGUMENT...: attach_KIND of stack.sh, to dev; here all must be there
+attached() {
+	"attach_$1" "${@:2}" || { echo "$1: $why" >&2; return 1; }
+}
+
 # ubdmap_row NAME ADD-ARGUMENT...
 ubdmap_row() {
-	local name=$1 dev
+	local name=$1 dev why
 
 	want "$name" || return 0
 	shift
-	dev=$(ubdmap add "$@")
-	undo_later "ubdmap del $dev"
+	attached ubdmap "$@"
 	row "$name" "$dev"
 }
 
 loop_row() {
-	local dev
+	local dev why
 
 	want "$1" || return 0
-	modprobe loop
-	dev=$(losetup --direct-io=on --find --show "$2")
-	undo_later "losetup -d $dev"
+	attached loop "$2"
 	row "$1" "$dev"
 }
 
-# nbd_row NAME FORMAT FILE N
+# nbd_row NAME FORMAT FILE
 nbd_row() {
+	local dev why
+
 	want "$1" || return 0
-	modprobe nbd
-	qemu-nbd -f "$2" --cache=none --aio=io_uring --connect="/dev/nbd$4" "$3"
-	undo_later "qemu-nbd -d /dev/nbd$4; sleep 1"
-	row "$1" "/dev/nbd$4"
+	attached nbd "$2" "$3"
+	row "$1" "$dev"
 }
 
 random_data() {
@@ -88,21 +77,15 @@ random_data() {
 
 # disk_rows GROUP DISK
 disk_rows() {
+	local dev why
+
 	row "$1: raw" "/dev/$2"
 	if want "$1: dm-linear"; then
-		modprobe dm_mod
-		dmsetup create --noudevsync "$2linear" \
-			--table "0 $((mib * 2048)) linear /dev/$2 0"
-		undo_later "dmsetup remove --noudevsync $2linear"
-		row "$1: dm-linear" "$(dm_node "$2linear")"
+		attached linear "/dev/$2" $mib
+		row "$1: dm-linear" "$dev"
 	fi
 	loop_row "$1: loop" "/dev/$2"
 	ubdmap_row "$1: ubdmap" -f raw "/dev/$2"
-}
-
-# udev does not run here: the node goes by its number.
-dm_node() {
-	echo "/dev/dm-$(dmsetup info -c --noheadings -o minor "$1")"
 }
 
 # A cluster here and a cluster there, each at its first touch: an extent each.
@@ -121,7 +104,7 @@ file_rows() {
 	ubdmap_row "file: ubdmap" "$dir/a.raw"
 	if want "file: qemu-nbd"; then
 		random_data "$dir/n.raw"
-		nbd_row "file: qemu-nbd" raw "$dir/n.raw" 0
+		nbd_row "file: qemu-nbd" raw "$dir/n.raw"
 	fi
 
 	if want "qcow2: ubdmap, preallocated"; then
@@ -147,7 +130,7 @@ file_rows() {
 	fi
 	if want "qcow2: qemu-nbd"; then
 		qemu-img convert -U -f raw -O qcow2 "$dir/a.raw" "$dir/n.qcow2"
-		nbd_row "qcow2: qemu-nbd" qcow2 "$dir/n.qcow2" 1
+		nbd_row "qcow2: qemu-nbd" qcow2 "$dir/n.qcow2"
 	fi
 	if want "zero: ubdmap"; then
 		qemu-img create -q -f qcow2 "$dir/z.qcow2" ${mib}M

@@ -25,16 +25,7 @@ set -euo pipefail
 . "$(dirname "$(realpath "$0")")/rows.sh"
 
 nr=1000000 ms=200 json='' parts="map hit sweep"
-while [ $# -gt 0 ]; do
-	case $1 in
-	--parts) parts=$2; shift ;;
-	--nr) nr=$2; shift ;;
-	--ms) ms=$2; shift ;;
-	--json) json=1 ;;
-	*) sed -n '5,/^$/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
-	esac
-	shift
-done
+take_options "parts nr ms" json "$@"
 
 # shellcheck source=icount.sh
 . "$(dirname "$(realpath "$0")")/icount.sh"

@@ -18,7 +18,7 @@ fi
 dir=$(mktemp -d)
 cleanup "rm -rf '$dir'"
 cd "$dir" || exit 1
-truncate -s 1M a.raw
+truncate -s 16M a.raw
 
 # says STATUS TEXT COMMAND...: fails so, with one line on stderr that has TEXT
 says() {
@@ -38,7 +38,7 @@ says() {
 }
 
 lists_commands() {
-	ubdmap --help >out && for c in add del list stat map attach detach upgrade monitor; do
+	ubdmap --help >out && for c in add del list stat map attach detach upgrade monitor bench; do
 		grep -q "^  $c " out || return 1
 		ubdmap $c --help >"$c" && grep -q "^usage: ubdmap $c" "$c" || return 1
 		ubdmap help $c | cmp - "$c" || return 1
@@ -80,8 +80,30 @@ check "map wants a device" says 2 "which device" ubdmap map
 check "list wants one device at most" says 2 "one device" ubdmap list a b
 check "a misspelt option of del does not delete" says 2 "--frce" ubdmap del --frce ubdmap0
 
+check "bench wants a file" says 2 "which file or device" ubdmap bench
+check "bench wants no more than one" says 2 "one file" ubdmap bench a b
+check "bench does not take an unknown option for a file" says 2 "--overwite" \
+	ubdmap bench --overwite a.raw
+for v in 0 -1 x 3601 ''; do
+	check "a measurement of '$v' seconds is refused" says 2 "from 1 to 3600" \
+		ubdmap bench "--runtime=$v" scratch
+done
+check "no turns at all are refused" says 2 "from 1 to 1000" ubdmap bench --turns 0 scratch
+for v in 1M 15M x -1; do
+	check "a size of '$v' is refused" says 2 "16M or more" ubdmap bench "--size=$v" scratch
+done
+check "a pattern that is none is refused" says 2 "regular expression" \
+	ubdmap bench --rows 'file: (' scratch
+check "so is one of loads" says 2 "regular expression" ubdmap bench --loads '[' scratch
+check "bench does not overwrite a file unasked" says 1 "say --overwrite" ubdmap bench a.raw
+check "nor use more of it than there is" says 1 "has only" \
+	ubdmap bench --overwrite --size 17M a.raw
+check "a folder is no scratch file" says 1 "neither a file" ubdmap bench --overwrite .
+check "nor is a terminal" says 1 "neither a file" ubdmap bench --overwrite /dev/null
+check "a folder that isn't there is named" says 3 "no/such: No such file" ubdmap bench no/such
+
 for c in "add a.raw" "list" "stat" "del ubdmap0" "map ubdmap0" "attach ubdmap0" "detach ubdmap0" \
-	"upgrade --all" "monitor"; do
+	"upgrade --all" "monitor" "bench scratch" "bench --overwrite a.raw"; do
 	# shellcheck disable=SC2086  # words
 	check "'$c' without the driver says how to get it" \
 		says 5 "ubdmap driver" ubdmap $c
@@ -90,4 +112,5 @@ check "JSON is not printed on failure" says 5 "ubdmap driver" ubdmap list --json
 
 sleep 0.1
 equal "no mapper is left" "$(pgrep -f 'ubdmap mapper' || true)" ""
-equal "no file is left" "$(find . -name '*.raw' | sort)" "./a.raw"
+equal "no file is left" "$(find . -name '*.raw' -o -name 'scratch*' | sort)" "./a.raw"
+equal "and the one that is there is as it was" "$(stat -c '%s %b' a.raw)" "$((16 << 20)) 0"
