@@ -14,6 +14,7 @@
  * A kiocb has two references: the submitting function reads it after the file
  * system returned, and the completion may have run by then.
  */
+#include "acct.h"
 #include "bio.h"
 #include "flush.h"
 
@@ -36,7 +37,7 @@ static __always_inline void finish(struct ubdm_io *io, blk_status_t status)
 	bool write = op_is_write(bio_op(bio));
 	u64 tid = io->tid;
 
-	bdev_end_io_acct(bio->bi_bdev, bio_op(bio), io->sectors, io->start);
+	ubdm_acct_end(bio->bi_bdev, bio_op(bio), io->sectors, io->start);
 	if (write)
 		ubdm_backing_wrote(io->backing);
 	ubdm_io_leave(dev, io->srcu_idx);
@@ -253,11 +254,17 @@ static __always_inline void issue(struct ubdm_io *io, bool nowait, bool alone)
 	ssize_t ret;
 
 	first = __bvec_iter_bvec(bio->bi_io_vec, bio->bi_iter);
-	iov_iter_bvec(&iter, write ? ITER_SOURCE : ITER_DEST, first, 1,
-		      bio->bi_iter.bi_size);
+	/* As iov_iter_bvec(), whose caller stores most of it twice. */
+	iter = (struct iov_iter) {
+		.iter_type = ITER_BVEC,
+		.data_source = write ? ITER_SOURCE : ITER_DEST,
+		.bvec = first,
+		.nr_segs = 1,
+		.iov_offset = bio->bi_iter.bi_bvec_done,
+		.count = bio->bi_iter.bi_size,
+	};
 	if (unlikely(bio->bi_iter.bi_size > first->bv_len - bio->bi_iter.bi_bvec_done))
 		iter.nr_segs = count_bvecs(bio);
-	iter.iov_offset = bio->bi_iter.bi_bvec_done;
 	/* iov_offset does not count in .count, what is done already does. */
 	if (unlikely(io->done))
 		iov_iter_advance(&iter, io->done);
@@ -480,7 +487,7 @@ void ubdm_hit_file(struct ubdm_dev *dev, struct bio *bio, struct ubdm_backing *b
 	io->pos = sector << SECTOR_SHIFT;
 	io->done = 0;
 	io->write_started = false;
-	io->start = bio_start_io_acct(bio);
+	io->start = ubdm_acct_start(bio);
 
 	if (may_inline && may_issue_inline(dev, b, bio)) {
 		ubdm_count(dev, UBDM_S_INLINE);

@@ -83,18 +83,21 @@ find(struct ubdm_tlb *tlb, u64 lba, struct ubdm_hit *hit, unsigned int *slot)
 	if (!node)
 		goto hole;
 	while (node->level) {
-		n = ubdm_tlb_upto(node->key, node->nr, lba);
-		if (n < node->nr)
+		n = ubdm_tlb_child(node, lba);
+		if (lba < node->key[n])
 			next = node->key[n];
-		node = node->child[n ? n - 1 : 0];
+		else if (n + 1 < node->nr)
+			next = node->key[n + 1];
+		node = node->child[n];
 	}
-	n = ubdm_tlb_upto(node->start, node->nr, lba);
-	if (n < node->nr)
+	n = ubdm_tlb_floor(node, lba);
+	if (lba < node->start[n]) {
 		next = node->start[n];
-	if (!n)
 		goto hole;
-
-	s = &node->slot[--n];
+	}
+	if (n + 1 < node->nr)
+		next = node->start[n + 1];
+	s = &node->slot[n];
 	behind = node->start[n] + s->len;
 	if (behind <= lba)
 		goto hole;
@@ -115,9 +118,18 @@ hole:
 	return NULL;
 }
 
-/* Returns false if the leaf is about to be replaced: look up again. */
-static bool mark_touched(struct ubdm_tlb *tlb, struct ubdm_tlb_node *leaf,
-			 unsigned int slot, u64 tid)
+/**
+ * ubdm_tlb_mark_touched() - an uncommitted extent is about to be written
+ * @tlb: the TLB
+ * @leaf: where a reader found it
+ * @slot: which of its extents
+ * @tid: the extent's
+ *
+ * Context: as ubdm_tlb_lookup().
+ * Return: false if the leaf is about to be replaced: look up again.
+ */
+bool ubdm_tlb_mark_touched(struct ubdm_tlb *tlb, struct ubdm_tlb_node *leaf,
+			   unsigned int slot, u64 tid)
 {
 	if (!(READ_ONCE(leaf->touched) & BIT(slot))) {
 		/* First, for who finds the bit set has nothing left to do. */
@@ -169,62 +181,15 @@ void ubdm_tlb_lookup_write(struct ubdm_tlb *tlb, u64 lba, struct ubdm_hit *hit)
 
 	leaf = find(tlb, lba, hit, &slot);
 	if (!leaf || !hit->tid || !(hit->perm & UBDM_PERM_W) ||
-	    mark_touched(tlb, leaf, slot, hit->tid))
+	    ubdm_tlb_mark_touched(tlb, leaf, slot, hit->tid))
 		return;
 
 	/* Nothing is frozen that can be reached while we hold this. */
 	spin_lock(&tlb->touch);
 	leaf = find(tlb, lba, hit, &slot);
 	if (leaf && hit->tid && hit->perm & UBDM_PERM_W)
-		mark_touched(tlb, leaf, slot, hit->tid);
+		ubdm_tlb_mark_touched(tlb, leaf, slot, hit->tid);
 	spin_unlock(&tlb->touch);
-}
-
-/**
- * ubdm_tlb_translate() - translate sectors that all lie in one extent with storage
- * @tlb: the TLB
- * @lba: the first sector
- * @nr: how many
- * @write: they will be written, which is noted as by ubdm_tlb_lookup_write()
- * @hit: out: valid are off (of @lba itself), tid and backing
- *
- * What nearly every hit needs, and no more.
- *
- * Context: as ubdm_tlb_lookup().
- * Return: false if it is not as simple as that: look up in full.
- */
-bool ubdm_tlb_translate(struct ubdm_tlb *tlb, u64 lba, unsigned int nr, bool write,
-			struct ubdm_hit *hit)
-{
-	struct ubdm_tlb_node *node = rcu_dereference_check(tlb->root,
-						rcu_read_lock_sched_held());
-	const struct ubdm_tlb_slot *s;
-	unsigned int n;
-	u64 skip;
-
-	if (unlikely(!node))
-		return false;
-	while (node->level) {
-		n = ubdm_tlb_upto(node->key, node->nr, lba);
-		node = node->child[n ? n - 1 : 0];
-	}
-	n = ubdm_tlb_upto(node->start, node->nr, lba);
-	if (unlikely(!n))
-		return false;
-	s = &node->slot[--n];
-	skip = lba - node->start[n];
-	if (unlikely(skip + nr > s->len || s->type != UBDM_EXT_LINEAR ||
-		     !(s->perm & (write ? UBDM_PERM_W : UBDM_PERM_R))))
-		return false;
-	hit->off = s->off + skip;
-	hit->backing = s->backing;
-	hit->tid = s->tid;
-	if (unlikely(s->tid))
-		hit->tid = s->tid > READ_ONCE(tlb->committed_tid) ? s->tid : 0;
-	if (unlikely(!(READ_ONCE(node->accessed) & BIT(n))))
-		set_bit(n, &node->accessed);
-	/* If the leaf is on its way out, the full lookup knows what to do. */
-	return !write || !hit->tid || mark_touched(tlb, node, n, hit->tid);
 }
 
 /**

@@ -70,6 +70,9 @@ static struct ubdm_tlb_node *take(struct ubdm_txn *txn, u8 level)
 	if (!level) {
 		node->accessed = 0;
 		node->touched = 0;
+		memset64(node->start, U64_MAX, UBDM_LEAF_MAX);
+	} else {
+		memset64(node->key, U64_MAX, UBDM_INNER_MAX);
 	}
 	return node;
 }
@@ -168,6 +171,7 @@ static void copy_into(struct ubdm_txn *txn, struct ubdm_tlb_node *dst,
 /* Leave only the first n entries. */
 static void cut(struct ubdm_tlb_node *node, unsigned int n)
 {
+	memset64((node->level ? node->key : node->start) + n, U64_MAX, node->nr - n);
 	node->nr = n;
 	if (node->level)
 		return;
@@ -317,7 +321,7 @@ static bool walk_leaf(struct ubdm_txn *txn, u64 lba)
 		return false;
 	if (i < 0 || i >= leaf->nr || leaf->start[i] > lba ||
 	    (i + 1 < leaf->nr && leaf->start[i + 1] <= lba))
-		txn->path[l].i = (int)ubdm_tlb_upto(leaf->start, leaf->nr, lba) - 1;
+		txn->path[l].i = (int)ubdm_tlb_upto(leaf->start, UBDM_LEAF_MAX, lba) - 1;
 	txn->depth = l + 1;
 	return true;
 }
@@ -334,16 +338,14 @@ static void walk(struct ubdm_txn *txn, u64 lba)
 	txn->finger_owned = false;
 	txn->next = U64_MAX;
 	for (; node->level; node = node->child[n], l++) {
-		n = ubdm_tlb_upto(node->key, node->nr, lba);
-		if (n < node->nr)
-			txn->next = node->key[n];
-		if (n)
-			n--;
+		n = ubdm_tlb_child(node, lba);
+		if (n + 1 < node->nr)
+			txn->next = node->key[n + 1];
 		txn->path[l].node = node;
 		txn->path[l].i = n;
 	}
 	txn->path[l].node = node;
-	txn->path[l].i = (int)ubdm_tlb_upto(node->start, node->nr, lba) - 1;
+	txn->path[l].i = (int)ubdm_tlb_upto(node->start, UBDM_LEAF_MAX, lba) - 1;
 	txn->depth = l + 1;
 	txn->finger_depth = l + 1;
 }
@@ -377,7 +379,7 @@ bool ubdm_txn_seek(struct ubdm_txn *txn, u64 lba, struct ubdm_tlb_ent *ent)
 	int i;
 
 	txn->depth = 0;
-	if (!txn->root)
+	if (!txn->root || lba == U64_MAX)
 		return false;
 	walk(txn, lba);
 	leaf = txn->path[txn->depth - 1].node;
@@ -455,6 +457,7 @@ static void drop_child(struct ubdm_tlb_node *node, unsigned int i)
 
 	memmove(node->key + i, node->key + i + 1, tail * sizeof(u64));
 	memmove(node->child + i, node->child + i + 1, tail * sizeof(*node->child));
+	node->key[node->nr] = U64_MAX;
 }
 
 /* Insert right as the neighbour of the path's node at level l. */
