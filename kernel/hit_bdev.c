@@ -16,6 +16,7 @@
 #include "acct.h"
 #include "bio.h"
 #include "flush.h"
+#include "plug.h"
 
 #include <linux/blk-cgroup.h>
 
@@ -139,5 +140,6 @@ void ubdm_hit_bdev(struct ubdm_dev *dev, struct bio *bio, struct ubdm_backing *b
 	 */
 	if (unlikely(nowait && !b->nowait))
 		bio->bi_opf &= ~REQ_NOWAIT;
+	ubdm_plug_finish_empty();
 	submit_bio_noacct(bio);
 }
