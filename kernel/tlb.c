@@ -357,10 +357,9 @@ static int survey(struct ubdm_txn *txn, struct ubdm_tlb_ent *new, bool replace,
 	return 0;
 }
 
-static int install_one(struct ubdm_txn *txn, const struct ubdm_extent *ext,
-		       bool *superseded)
+static struct ubdm_tlb_ent ent_of(const struct ubdm_extent *ext)
 {
-	struct ubdm_tlb_ent ent = {
+	return (struct ubdm_tlb_ent) {
 		.lba = ext->lba,
 		.end = ext->lba + ext->len,
 		.off = ext->off,
@@ -371,6 +370,12 @@ static int install_one(struct ubdm_txn *txn, const struct ubdm_extent *ext,
 		.accessed = true,	/* one lap of the clock's hand to be used */
 		.touched = ext->tid && ext->flags & UBDM_EXT_F_TOUCHED,
 	};
+}
+
+static int install_one(struct ubdm_txn *txn, const struct ubdm_extent *ext,
+		       bool *superseded)
+{
+	struct ubdm_tlb_ent ent = ent_of(ext);
 	bool replace = ext->flags & UBDM_EXT_F_REPLACE;
 	int err;
 
@@ -390,6 +395,50 @@ static int install_one(struct ubdm_txn *txn, const struct ubdm_extent *ext,
 	if (ent.touched)
 		txn->touched_tid = max(txn->touched_tid, ent.tid);
 	return err;
+}
+
+/* Would the two, clean both, be one extent? */
+static bool extends(const struct ubdm_extent *a, const struct ubdm_extent *b)
+{
+	return a->lba + a->len == b->lba && a->type == b->type && a->perm == b->perm &&
+	       a->backing == b->backing &&
+	       (!ubdm_tlb_has_storage(a->type) || a->off + a->len == b->off);
+}
+
+/*
+ * A mapper that tells of many extents tells of neighbours.  ext[0] is in the tree;
+ * put those behind it that go into the same hole, and are not to be grown together
+ * with anything, into its leaf at once.  Returns how many, or -ENOMEM.
+ */
+static int install_more(struct ubdm_txn *txn, const struct ubdm_extent *ext,
+			unsigned int nr)
+{
+	struct ubdm_tlb_ent ent, more;
+	unsigned int n, i;
+	u64 limit;
+
+	if (ext->tid || !ubdm_txn_seek(txn, ext->lba, &ent) ||
+	    ent.end != ext->lba + ext->len)
+		return 0;
+	/* What is there may be older than ext[0], and differ. */
+	more = ent_of(&ext[1]);
+	if (continues(&ent, &more))
+		return 0;
+	nr = min(nr, ubdm_txn_room(txn, &limit) + 1);
+	for (n = 1; n < nr; n++)
+		if (ext[n].tid || ext[n].flags || ext[n].type == UBDM_EXT_JOURNAL ||
+		    ext[n].lba + ext[n].len >= limit ||
+		    (n > 1 && extends(&ext[n - 1], &ext[n])))
+			break;
+	if (n == 1)
+		return 0;
+	if (ubdm_txn_open(txn, n - 1))
+		return -ENOMEM;
+	for (i = 1; i < n; i++) {
+		more = ent_of(&ext[i]);
+		ubdm_txn_put(txn, &more);
+	}
+	return n - 1;
 }
 
 /*
@@ -477,8 +526,18 @@ int ubdm_tlb_install(struct ubdm_tlb *tlb, const struct ubdm_extent *ext,
 
 	mutex_lock(&tlb->lock);
 	ubdm_txn_begin(&txn, tlb, GFP_INSTALL);
-	for (i = 0; i < nr && !err; i++)
+	for (i = 0; i < nr && !err; i++) {
+		int more;
+
 		err = install_one(&txn, &ext[i], &superseded);
+		if (err || i + 1 == nr)
+			continue;
+		more = install_more(&txn, &ext[i], nr - i);
+		if (more < 0)
+			err = more;
+		else
+			i += more;
+	}
 	if (err) {
 		ubdm_txn_abort(&txn);
 		goto unlock;

@@ -67,6 +67,7 @@ static struct ubdm_tlb_node *take(struct ubdm_txn *txn, u8 level)
 	node->level = level;
 	node->dead = 0;
 	node->frozen = 0;
+	node->tids = 0;
 	if (!level) {
 		node->accessed = 0;
 		node->touched = 0;
@@ -160,9 +161,13 @@ static void copy_into(struct ubdm_txn *txn, struct ubdm_tlb_node *dst,
 	touched = touched_of(txn, src);
 	dst->accessed |= ((accessed >> spos) & (BIT(n) - 1)) << dpos;
 	dst->touched |= ((touched >> spos) & (BIT(n) - 1)) << dpos;
+	if (!src->tids)
+		return;
 	for (i = dpos; i < dpos + n; i++) {
-		if (dst->slot[i].tid > committed)
+		if (dst->slot[i].tid > committed) {
+			dst->tids = 1;
 			continue;
+		}
 		dst->slot[i].tid = 0;
 		assign_bit_in(&dst->touched, i, false);
 	}
@@ -242,6 +247,8 @@ static void put_slot(struct ubdm_tlb_node *leaf, unsigned int i,
 	};
 	assign_bit_in(&leaf->accessed, i, ent->accessed);
 	assign_bit_in(&leaf->touched, i, ent->touched);
+	if (ent->tid)
+		leaf->tids = 1;
 }
 
 /**
@@ -630,6 +637,55 @@ int ubdm_txn_insert(struct ubdm_txn *txn, const struct ubdm_tlb_ent *ent)
 		link_right(txn, l, right);
 	txn->nr++;
 	return 0;
+}
+
+/**
+ * ubdm_txn_room() - how many slots can ubdm_txn_open() make?
+ * @txn: the transaction, after ubdm_txn_seek() and nothing else
+ * @limit: out: where the next extent begins, sectors; U64_MAX: there is none
+ *
+ * Return: how many the path's leaf has room for.
+ */
+unsigned int ubdm_txn_room(const struct ubdm_txn *txn, u64 *limit)
+{
+	const struct ubdm_tlb_node *leaf = txn->path[txn->depth - 1].node;
+	int i = txn->path[txn->depth - 1].i;
+
+	*limit = i + 1 < leaf->nr ? leaf->start[i + 1] : txn->next;
+	return UBDM_LEAF_MAX - leaf->nr;
+}
+
+/**
+ * ubdm_txn_open() - make slots behind the extent that the path leads to
+ * @txn: the transaction, after ubdm_txn_seek() and nothing else
+ * @nr: how many; no more than there is room for in the leaf
+ *
+ * Each has to be filled by ubdm_txn_put() before anything else is done.
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int ubdm_txn_open(struct ubdm_txn *txn, unsigned int nr)
+{
+	unsigned int l = txn->depth - 1;
+
+	if (reserve(txn, nr_foreign(txn)))
+		return -ENOMEM;
+	own(txn);
+	gap(txn->path[l].node, txn->path[l].i + 1, nr);
+	txn->nr += nr;
+	return 0;
+}
+
+/**
+ * ubdm_txn_put() - fill the next slot that ubdm_txn_open() made
+ * @txn: the transaction; its path leads to the new extent afterwards
+ * @ent: the extent; all of it is a hole until now
+ */
+void ubdm_txn_put(struct ubdm_txn *txn, const struct ubdm_tlb_ent *ent)
+{
+	unsigned int l = txn->depth - 1;
+
+	put_slot(txn->path[l].node, ++txn->path[l].i, ent);
 }
 
 /* Take in a neighbour if the path's node at level l has become sparse. */

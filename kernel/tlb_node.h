@@ -36,6 +36,7 @@ struct ubdm_tlb_node {
 	u8 level;			/* 0: a leaf */
 	u8 dead;			/* dropped by the transaction that made it */
 	u8 frozen;			/* tlb->touch: a copy replaces this leaf */
+	u8 tids;			/* an extent of this leaf may have a tid */
 	struct ubdm_tlb_node *chain;	/* tlb->lock: a transaction's list */
 	struct rcu_head rcu;
 	union {
@@ -172,6 +173,9 @@ void ubdm_txn_read(struct ubdm_txn *txn, int i, struct ubdm_tlb_ent *ent);
 bool ubdm_txn_seek(struct ubdm_txn *txn, u64 lba, struct ubdm_tlb_ent *ent);
 int ubdm_txn_set(struct ubdm_txn *txn, const struct ubdm_tlb_ent *ent);
 int ubdm_txn_insert(struct ubdm_txn *txn, const struct ubdm_tlb_ent *ent);
+unsigned int ubdm_txn_room(const struct ubdm_txn *txn, u64 *limit);
+int ubdm_txn_open(struct ubdm_txn *txn, unsigned int nr);
+void ubdm_txn_put(struct ubdm_txn *txn, const struct ubdm_tlb_ent *ent);
 int ubdm_txn_drop(struct ubdm_txn *txn, unsigned long slots);
 void ubdm_txn_abort(struct ubdm_txn *txn);
 void ubdm_txn_publish(struct ubdm_txn *txn);

@@ -204,6 +204,7 @@ static void walk_node(const struct ubdm_tlb *tlb, const struct ubdm_tlb_node *no
 		struct ubdm_tlb_ent e;
 
 		ubdm_tlb_read_slot(tlb, node, i, &e);
+		assert_true(node->tids || !node->slot[i].tid);
 		assert_true(e.lba >= w->prev_end);
 		assert_true(e.end > e.lba);
 		assert_true(e.end <= SIZE);
