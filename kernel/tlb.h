@@ -16,7 +16,8 @@
  * one store, and "is anything uncommitted and touched" one comparison of the
  * highest touched tid with it.
  *
- * tlb_node.c has the nodes and the transactions, tlb.c what is done with them.
+ * tlb_node.c has the nodes and the transactions, tlb.c what is done with them,
+ * tlb_hit.h the lookup of a plain hit.
  * Both are also built in userspace against tests/shim.
  */
 #ifndef UBDM_TLB_H
