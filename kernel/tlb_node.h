@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * tlb_node.h - the TLB's nodes, and transactions on them.  For tlb*.c only.
+ * tlb_node.h - the TLB's nodes, and transactions on them.  For tlb*.[ch] only.
  */
 #ifndef UBDM_TLB_NODE_H
 #define UBDM_TLB_NODE_H
