@@ -24,8 +24,6 @@ struct ubdm_backing {
 	bool nowait;			/* the file (or queue) honours NOWAIT */
 	bool dirty;			/* a write completed since the last sync */
 	errseq_t wb_err;		/* what had failed when it was registered */
-	bool instant;			/* writes complete while they are started ... */
-	unsigned long instant_tried;	/* ... or did not, in this jiffy */
 };
 
 int ubdm_backing_add(struct ubdm_dev *dev, const struct ubdm_backing_add *arg);

@@ -14,6 +14,7 @@
 #include "bio.h"
 #include "chan.h"
 #include "flush.h"
+#include "tlb_hit.h"
 
 #include <linux/sched/mm.h>
 

@@ -48,7 +48,7 @@ struct ubdm_io {
  */
 #define UBDM_IO_SPARE	(IS_ENABLED(CONFIG_KASAN) ? 0 : 64)
 
-static inline struct ubdm_io *ubdm_io_alloc(struct ubdm_dev *dev, bool nowait)
+static __always_inline struct ubdm_io *ubdm_io_alloc(struct ubdm_dev *dev, bool nowait)
 {
 	struct ubdm_cpuq *q;
 	struct ubdm_io *io;
@@ -68,7 +68,7 @@ static inline struct ubdm_io *ubdm_io_alloc(struct ubdm_dev *dev, bool nowait)
 	return mempool_alloc(&dev->io_pool, nowait ? GFP_NOWAIT : GFP_NOIO);
 }
 
-static inline void ubdm_io_free(struct ubdm_dev *dev, struct ubdm_io *io)
+static __always_inline void ubdm_io_free(struct ubdm_dev *dev, struct ubdm_io *io)
 {
 	struct ubdm_cpuq *q;
 	unsigned long flags;

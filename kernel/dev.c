@@ -518,7 +518,7 @@ static int alloc_queues(struct ubdm_dev *dev)
 {
 	int cpu;
 
-	dev->wq = alloc_workqueue("%s", WQ_MEM_RECLAIM | WQ_HIGHPRI, 0, dev->name);
+	dev->wq = alloc_workqueue("%s", WQ_MEM_RECLAIM, 0, dev->name);
 	dev->unbound_wq = alloc_workqueue("%s-io", WQ_MEM_RECLAIM | WQ_UNBOUND, 256,
 					  dev->name);
 	dev->sync_wq = alloc_workqueue("%s-sync", WQ_MEM_RECLAIM | WQ_UNBOUND, 16,

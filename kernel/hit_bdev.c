@@ -13,8 +13,10 @@
  * of what we have in flight.  So the rest of such a bio must report for itself:
  * it is sent as a clone.
  */
+#include "acct.h"
 #include "bio.h"
 #include "flush.h"
+#include "plug.h"
 
 #include <linux/blk-cgroup.h>
 
@@ -26,7 +28,7 @@ static __always_inline bool finish(struct ubdm_io *io, struct bio *bio,
 	bool write = op_is_write(bio_op(bio));
 	u64 tid = io->tid;
 
-	bdev_end_io_acct(bio->bi_bdev, bio_op(bio), io->sectors, io->start);
+	ubdm_acct_end(bio->bi_bdev, bio_op(bio), io->sectors, io->start);
 	if (write)
 		ubdm_backing_wrote(io->backing);
 	if (unlikely(status))
@@ -126,7 +128,7 @@ void ubdm_hit_bdev(struct ubdm_dev *dev, struct bio *bio, struct ubdm_backing *b
 		io->end_io = bio->bi_end_io;
 		io->private = bio->bi_private;
 		io->bdev = bio->bi_bdev;
-		io->start = bio_start_io_acct(bio);
+		io->start = ubdm_acct_start(bio);
 		bio->bi_end_io = end_io;
 		bio->bi_private = io;
 		bio_set_dev(bio, b->bdev);
@@ -138,5 +140,6 @@ void ubdm_hit_bdev(struct ubdm_dev *dev, struct bio *bio, struct ubdm_backing *b
 	 */
 	if (unlikely(nowait && !b->nowait))
 		bio->bi_opf &= ~REQ_NOWAIT;
+	ubdm_plug_finish_empty();
 	submit_bio_noacct(bio);
 }

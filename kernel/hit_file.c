@@ -14,8 +14,10 @@
  * A kiocb has two references: the submitting function reads it after the file
  * system returned, and the completion may have run by then.
  */
+#include "acct.h"
 #include "bio.h"
 #include "flush.h"
+#include "plug.h"
 
 #include <linux/backing-dev.h>
 #include <linux/blk-cgroup.h>
@@ -29,14 +31,14 @@
 
 static void unbound_work(struct work_struct *work);
 
-static __always_inline void finish(struct ubdm_io *io, blk_status_t status)
+static __always_inline void finish(struct ubdm_io *io, bool write, blk_status_t status)
 {
 	struct ubdm_dev *dev = io->dev;
 	struct bio *bio = io->bio;
-	bool write = op_is_write(bio_op(bio));
 	u64 tid = io->tid;
 
-	bdev_end_io_acct(bio->bi_bdev, bio_op(bio), io->sectors, io->start);
+	ubdm_acct_end(bio->bi_bdev, write ? REQ_OP_WRITE : REQ_OP_READ, io->sectors,
+		      io->start);
 	if (write)
 		ubdm_backing_wrote(io->backing);
 	ubdm_io_leave(dev, io->srcu_idx);
@@ -86,7 +88,7 @@ static noinline void failed(struct ubdm_io *io, int error)
 	if (!full)
 		ubdm_dev_backing_failed(io->dev, bio, io->pos >> SECTOR_SHIFT,
 					io->backing, error);
-	finish(io, errno_to_blk_status(error));
+	finish(io, op_is_write(bio_op(bio)), errno_to_blk_status(error));
 }
 
 /* Not all of it was read or written. */
@@ -107,16 +109,22 @@ static noinline void fell_short(struct ubdm_io *io)
 }
 
 /* Both references are gone: the file system is through with it. */
-static __always_inline void ended(struct ubdm_io *io)
+static __always_inline void ended(struct ubdm_io *io, bool write)
 {
-	if (io->write_started) {
+	if (write && io->write_started) {
 		io->write_started = false;
 		kiocb_end_write(&io->ki);
 	}
 	if (likely(io->done + io->ret == io->sectors << SECTOR_SHIFT))
-		finish(io, BLK_STS_OK);
+		finish(io, write, BLK_STS_OK);
 	else
 		fell_short(io);
+}
+
+/* For whom the few instructions do not count. */
+static noinline void write_ended(struct ubdm_io *io)
+{
+	ended(io, true);
 }
 
 /*
@@ -165,7 +173,16 @@ static void complete_by_worker(struct ubdm_io *io)
 	put_cpu_ptr(dev->cpuq);
 }
 
-static void io_complete(struct kiocb *ki, long ret)
+static void read_complete(struct kiocb *ki, long ret)
+{
+	struct ubdm_io *io = container_of(ki, struct ubdm_io, ki);
+
+	io->ret = ret;
+	if (atomic_dec_and_test(&io->ref))
+		ended(io, false);
+}
+
+static void write_complete(struct kiocb *ki, long ret)
 {
 	struct ubdm_io *io = container_of(ki, struct ubdm_io, ki);
 
@@ -175,7 +192,7 @@ static void io_complete(struct kiocb *ki, long ret)
 	if (wants_task(ki))
 		complete_by_worker(io);
 	else
-		ended(io);
+		write_ended(io);
 }
 
 static noinline unsigned int count_bvecs(struct bio *bio)
@@ -212,52 +229,28 @@ static bool start_write(struct ubdm_io *io, bool nowait)
 	return true;
 }
 
-/*
- * The block layer plugs around every submit_bio, and what is sent on starts, and
- * ends, only when that is over.  A write that ends before we are back spares the
- * worker; where the disk completes at once that is worth to start each by itself,
- * elsewhere it costs.  Which holds here is tried once in a jiffy.
- */
-static void start_now(struct ubdm_io *io)
-{
-	struct ubdm_backing *b = io->backing;
-	struct blk_plug *plug = current->plug;
-	bool instant;
-
-	if (!plug || plug->nr_ios != 1)
-		return;
-	if (!READ_ONCE(b->instant)) {
-		if (!time_after(jiffies, READ_ONCE(b->instant_tried)))
-			return;
-		WRITE_ONCE(b->instant_tried, jiffies);
-	}
-	blk_finish_plug(plug);
-	current->plug = plug;
-	instant = atomic_read(&io->ref) == 1;
-	if (READ_ONCE(b->instant) != instant)
-		WRITE_ONCE(b->instant, instant);
-}
-
-/*
- * One try.  The caller has set the credentials and the allocation scope.  alone:
- * nothing is gained by starting it together with others.
- */
-static __always_inline void issue(struct ubdm_io *io, bool nowait, bool alone)
+/* One try.  The caller has set the credentials and the allocation scope. */
+static __always_inline void issue(struct ubdm_io *io, bool write, bool nowait)
 {
 	struct bio *bio = io->bio;
 	struct ubdm_backing *b = io->backing;
-	bool write = op_is_write(bio_op(bio));
 	struct kiocb *ki = &io->ki;
 	const struct bio_vec *first;
 	struct iov_iter iter;
 	ssize_t ret;
 
 	first = __bvec_iter_bvec(bio->bi_io_vec, bio->bi_iter);
-	iov_iter_bvec(&iter, write ? ITER_SOURCE : ITER_DEST, first, 1,
-		      bio->bi_iter.bi_size);
+	/* As iov_iter_bvec(), whose caller stores most of it twice. */
+	iter = (struct iov_iter) {
+		.iter_type = ITER_BVEC,
+		.data_source = write ? ITER_SOURCE : ITER_DEST,
+		.bvec = first,
+		.nr_segs = 1,
+		.iov_offset = bio->bi_iter.bi_bvec_done,
+		.count = bio->bi_iter.bi_size,
+	};
 	if (unlikely(bio->bi_iter.bi_size > first->bv_len - bio->bi_iter.bi_bvec_done))
 		iter.nr_segs = count_bvecs(bio);
-	iter.iov_offset = bio->bi_iter.bi_bvec_done;
 	/* iov_offset does not count in .count, what is done already does. */
 	if (unlikely(io->done))
 		iov_iter_advance(&iter, io->done);
@@ -268,7 +261,7 @@ static __always_inline void issue(struct ubdm_io *io, bool nowait, bool alone)
 	/* Field by field: gcc would clear it with an instruction for each word. */
 	ki->ki_filp = b->file;
 	ki->ki_pos = io->pos + io->done;
-	ki->ki_complete = io_complete;
+	ki->ki_complete = write ? write_complete : read_complete;
 	ki->private = NULL;
 	ki->ki_ioprio = bio->bi_ioprio;
 	ki->ki_flags = (b->buffered ? 0 : IOCB_DIRECT) | (nowait ? IOCB_NOWAIT : 0);
@@ -282,18 +275,26 @@ static __always_inline void issue(struct ubdm_io *io, bool nowait, bool alone)
 		}
 		ki->ki_flags |= IOCB_WRITE | CALLER_COMP;
 		ret = b->file->f_op->write_iter(ki, &iter);
-		if (alone && ret == -EIOCBQUEUED)
-			start_now(io);
 	} else {
 		ret = b->file->f_op->read_iter(ki, &iter);
 	}
 	if (ret != -EIOCBQUEUED) {
 		io->ret = ret;
-		ended(io);
-	} else if (atomic_dec_and_test(&io->ref)) {
-		complete_in_task(ki);
-		ended(io);
+	} else {
+		if (!atomic_dec_and_test(&io->ref))
+			return;
+		if (write)
+			complete_in_task(ki);
 	}
+	ended(io, write);
+}
+
+static noinline void issue_by_worker(struct ubdm_io *io, bool nowait)
+{
+	if (op_is_write(bio_op(io->bio)))
+		issue(io, true, nowait);
+	else
+		issue(io, false, nowait);
 }
 
 struct io_scope {
@@ -344,7 +345,7 @@ static void unbound_work(struct work_struct *work)
 	struct io_scope scope;
 
 	scope_enter(&scope, io);
-	issue(io, false, false);
+	issue_by_worker(io, false);
 	scope_leave(&scope);
 }
 
@@ -357,7 +358,7 @@ static void complete_written(struct ubdm_cpuq *q)
 	noio = memalloc_noio_save();
 	llist_for_each_entry_safe(io, next, list, node) {
 		complete_in_task(&io->ki);
-		ended(io);
+		write_ended(io);
 	}
 	memalloc_noio_restore(noio);
 }
@@ -384,7 +385,7 @@ void ubdm_hit_file_batch(struct work_struct *work)
 			scope_leave(&scope);
 		if (!scope.on)
 			scope_enter(&scope, io);
-		issue(io, true, false);
+		issue_by_worker(io, true);
 	}
 	if (scope.on)
 		scope_leave(&scope);
@@ -440,7 +441,12 @@ static __always_inline void issue_inline(struct ubdm_io *io)
 	 */
 	rcu_assign_pointer(current->cred, file->f_cred);
 	current->bio_list = NULL;
-	issue(io, true, true);
+	/* So that what completes at once has completed when the file system returns. */
+	ubdm_plug_finish_empty();
+	if (op_is_write(bio_op(io->bio)))
+		issue(io, true, true);
+	else
+		issue(io, false, true);
 	current->bio_list = lists;
 	rcu_assign_pointer(current->cred, old);
 	memalloc_noio_restore(noio);
@@ -480,7 +486,7 @@ void ubdm_hit_file(struct ubdm_dev *dev, struct bio *bio, struct ubdm_backing *b
 	io->pos = sector << SECTOR_SHIFT;
 	io->done = 0;
 	io->write_started = false;
-	io->start = bio_start_io_acct(bio);
+	io->start = ubdm_acct_start(bio);
 
 	if (may_inline && may_issue_inline(dev, b, bio)) {
 		ubdm_count(dev, UBDM_S_INLINE);

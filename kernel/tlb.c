@@ -83,18 +83,21 @@ find(struct ubdm_tlb *tlb, u64 lba, struct ubdm_hit *hit, unsigned int *slot)
 	if (!node)
 		goto hole;
 	while (node->level) {
-		n = ubdm_tlb_upto(node->key, node->nr, lba);
-		if (n < node->nr)
+		n = ubdm_tlb_child(node, lba);
+		if (lba < node->key[n])
 			next = node->key[n];
-		node = node->child[n ? n - 1 : 0];
+		else if (n + 1 < node->nr)
+			next = node->key[n + 1];
+		node = node->child[n];
 	}
-	n = ubdm_tlb_upto(node->start, node->nr, lba);
-	if (n < node->nr)
+	n = ubdm_tlb_floor(node, lba);
+	if (lba < node->start[n]) {
 		next = node->start[n];
-	if (!n)
 		goto hole;
-
-	s = &node->slot[--n];
+	}
+	if (n + 1 < node->nr)
+		next = node->start[n + 1];
+	s = &node->slot[n];
 	behind = node->start[n] + s->len;
 	if (behind <= lba)
 		goto hole;
@@ -115,9 +118,18 @@ hole:
 	return NULL;
 }
 
-/* Returns false if the leaf is about to be replaced: look up again. */
-static bool mark_touched(struct ubdm_tlb *tlb, struct ubdm_tlb_node *leaf,
-			 unsigned int slot, u64 tid)
+/**
+ * ubdm_tlb_mark_touched() - an uncommitted extent is about to be written
+ * @tlb: the TLB
+ * @leaf: where a reader found it
+ * @slot: which of its extents
+ * @tid: the extent's
+ *
+ * Context: as ubdm_tlb_lookup().
+ * Return: false if the leaf is about to be replaced: look up again.
+ */
+bool ubdm_tlb_mark_touched(struct ubdm_tlb *tlb, struct ubdm_tlb_node *leaf,
+			   unsigned int slot, u64 tid)
 {
 	if (!(READ_ONCE(leaf->touched) & BIT(slot))) {
 		/* First, for who finds the bit set has nothing left to do. */
@@ -169,62 +181,15 @@ void ubdm_tlb_lookup_write(struct ubdm_tlb *tlb, u64 lba, struct ubdm_hit *hit)
 
 	leaf = find(tlb, lba, hit, &slot);
 	if (!leaf || !hit->tid || !(hit->perm & UBDM_PERM_W) ||
-	    mark_touched(tlb, leaf, slot, hit->tid))
+	    ubdm_tlb_mark_touched(tlb, leaf, slot, hit->tid))
 		return;
 
 	/* Nothing is frozen that can be reached while we hold this. */
 	spin_lock(&tlb->touch);
 	leaf = find(tlb, lba, hit, &slot);
 	if (leaf && hit->tid && hit->perm & UBDM_PERM_W)
-		mark_touched(tlb, leaf, slot, hit->tid);
+		ubdm_tlb_mark_touched(tlb, leaf, slot, hit->tid);
 	spin_unlock(&tlb->touch);
-}
-
-/**
- * ubdm_tlb_translate() - translate sectors that all lie in one extent with storage
- * @tlb: the TLB
- * @lba: the first sector
- * @nr: how many
- * @write: they will be written, which is noted as by ubdm_tlb_lookup_write()
- * @hit: out: valid are off (of @lba itself), tid and backing
- *
- * What nearly every hit needs, and no more.
- *
- * Context: as ubdm_tlb_lookup().
- * Return: false if it is not as simple as that: look up in full.
- */
-bool ubdm_tlb_translate(struct ubdm_tlb *tlb, u64 lba, unsigned int nr, bool write,
-			struct ubdm_hit *hit)
-{
-	struct ubdm_tlb_node *node = rcu_dereference_check(tlb->root,
-						rcu_read_lock_sched_held());
-	const struct ubdm_tlb_slot *s;
-	unsigned int n;
-	u64 skip;
-
-	if (unlikely(!node))
-		return false;
-	while (node->level) {
-		n = ubdm_tlb_upto(node->key, node->nr, lba);
-		node = node->child[n ? n - 1 : 0];
-	}
-	n = ubdm_tlb_upto(node->start, node->nr, lba);
-	if (unlikely(!n))
-		return false;
-	s = &node->slot[--n];
-	skip = lba - node->start[n];
-	if (unlikely(skip + nr > s->len || s->type != UBDM_EXT_LINEAR ||
-		     !(s->perm & (write ? UBDM_PERM_W : UBDM_PERM_R))))
-		return false;
-	hit->off = s->off + skip;
-	hit->backing = s->backing;
-	hit->tid = s->tid;
-	if (unlikely(s->tid))
-		hit->tid = s->tid > READ_ONCE(tlb->committed_tid) ? s->tid : 0;
-	if (unlikely(!(READ_ONCE(node->accessed) & BIT(n))))
-		set_bit(n, &node->accessed);
-	/* If the leaf is on its way out, the full lookup knows what to do. */
-	return !write || !hit->tid || mark_touched(tlb, node, n, hit->tid);
 }
 
 /**
@@ -392,10 +357,9 @@ static int survey(struct ubdm_txn *txn, struct ubdm_tlb_ent *new, bool replace,
 	return 0;
 }
 
-static int install_one(struct ubdm_txn *txn, const struct ubdm_extent *ext,
-		       bool *superseded)
+static struct ubdm_tlb_ent ent_of(const struct ubdm_extent *ext)
 {
-	struct ubdm_tlb_ent ent = {
+	return (struct ubdm_tlb_ent) {
 		.lba = ext->lba,
 		.end = ext->lba + ext->len,
 		.off = ext->off,
@@ -406,6 +370,12 @@ static int install_one(struct ubdm_txn *txn, const struct ubdm_extent *ext,
 		.accessed = true,	/* one lap of the clock's hand to be used */
 		.touched = ext->tid && ext->flags & UBDM_EXT_F_TOUCHED,
 	};
+}
+
+static int install_one(struct ubdm_txn *txn, const struct ubdm_extent *ext,
+		       bool *superseded)
+{
+	struct ubdm_tlb_ent ent = ent_of(ext);
 	bool replace = ext->flags & UBDM_EXT_F_REPLACE;
 	int err;
 
@@ -425,6 +395,50 @@ static int install_one(struct ubdm_txn *txn, const struct ubdm_extent *ext,
 	if (ent.touched)
 		txn->touched_tid = max(txn->touched_tid, ent.tid);
 	return err;
+}
+
+/* Would the two, clean both, be one extent? */
+static bool extends(const struct ubdm_extent *a, const struct ubdm_extent *b)
+{
+	return a->lba + a->len == b->lba && a->type == b->type && a->perm == b->perm &&
+	       a->backing == b->backing &&
+	       (!ubdm_tlb_has_storage(a->type) || a->off + a->len == b->off);
+}
+
+/*
+ * A mapper that tells of many extents tells of neighbours.  ext[0] is in the tree;
+ * put those behind it that go into the same hole, and are not to be grown together
+ * with anything, into its leaf at once.  Returns how many, or -ENOMEM.
+ */
+static int install_more(struct ubdm_txn *txn, const struct ubdm_extent *ext,
+			unsigned int nr)
+{
+	struct ubdm_tlb_ent ent, more;
+	unsigned int n, i;
+	u64 limit;
+
+	if (ext->tid || !ubdm_txn_seek(txn, ext->lba, &ent) ||
+	    ent.end != ext->lba + ext->len)
+		return 0;
+	/* What is there may be older than ext[0], and differ. */
+	more = ent_of(&ext[1]);
+	if (continues(&ent, &more))
+		return 0;
+	nr = min(nr, ubdm_txn_room(txn, &limit) + 1);
+	for (n = 1; n < nr; n++)
+		if (ext[n].tid || ext[n].flags || ext[n].type == UBDM_EXT_JOURNAL ||
+		    ext[n].lba + ext[n].len >= limit ||
+		    (n > 1 && extends(&ext[n - 1], &ext[n])))
+			break;
+	if (n == 1)
+		return 0;
+	if (ubdm_txn_open(txn, n - 1))
+		return -ENOMEM;
+	for (i = 1; i < n; i++) {
+		more = ent_of(&ext[i]);
+		ubdm_txn_put(txn, &more);
+	}
+	return n - 1;
 }
 
 /*
@@ -512,8 +526,18 @@ int ubdm_tlb_install(struct ubdm_tlb *tlb, const struct ubdm_extent *ext,
 
 	mutex_lock(&tlb->lock);
 	ubdm_txn_begin(&txn, tlb, GFP_INSTALL);
-	for (i = 0; i < nr && !err; i++)
+	for (i = 0; i < nr && !err; i++) {
+		int more;
+
 		err = install_one(&txn, &ext[i], &superseded);
+		if (err || i + 1 == nr)
+			continue;
+		more = install_more(&txn, &ext[i], nr - i);
+		if (more < 0)
+			err = more;
+		else
+			i += more;
+	}
 	if (err) {
 		ubdm_txn_abort(&txn);
 		goto unlock;

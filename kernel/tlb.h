@@ -16,7 +16,8 @@
  * one store, and "is anything uncommitted and touched" one comparison of the
  * highest touched tid with it.
  *
- * tlb_node.c has the nodes and the transactions, tlb.c what is done with them.
+ * tlb_node.c has the nodes and the transactions, tlb.c what is done with them,
+ * tlb_hit.h the lookup of a plain hit.
  * Both are also built in userspace against tests/shim.
  */
 #ifndef UBDM_TLB_H
@@ -57,8 +58,6 @@ void ubdm_tlb_destroy(struct ubdm_tlb *tlb);
 /* Readers, under rcu_read_lock (and the device's SRCU if I/O follows). */
 void ubdm_tlb_lookup(struct ubdm_tlb *tlb, u64 lba, struct ubdm_hit *hit);
 void ubdm_tlb_lookup_write(struct ubdm_tlb *tlb, u64 lba, struct ubdm_hit *hit);
-bool ubdm_tlb_translate(struct ubdm_tlb *tlb, u64 lba, unsigned int nr, bool write,
-			struct ubdm_hit *hit);
 bool ubdm_tlb_must_commit(struct ubdm_tlb *tlb, u64 *tid);
 
 /* Writers: these take the lock and may sleep. */

@@ -67,9 +67,13 @@ static struct ubdm_tlb_node *take(struct ubdm_txn *txn, u8 level)
 	node->level = level;
 	node->dead = 0;
 	node->frozen = 0;
+	node->tids = 0;
 	if (!level) {
 		node->accessed = 0;
 		node->touched = 0;
+		memset64(node->start, U64_MAX, UBDM_LEAF_MAX);
+	} else {
+		memset64(node->key, U64_MAX, UBDM_INNER_MAX);
 	}
 	return node;
 }
@@ -157,9 +161,13 @@ static void copy_into(struct ubdm_txn *txn, struct ubdm_tlb_node *dst,
 	touched = touched_of(txn, src);
 	dst->accessed |= ((accessed >> spos) & (BIT(n) - 1)) << dpos;
 	dst->touched |= ((touched >> spos) & (BIT(n) - 1)) << dpos;
+	if (!src->tids)
+		return;
 	for (i = dpos; i < dpos + n; i++) {
-		if (dst->slot[i].tid > committed)
+		if (dst->slot[i].tid > committed) {
+			dst->tids = 1;
 			continue;
+		}
 		dst->slot[i].tid = 0;
 		assign_bit_in(&dst->touched, i, false);
 	}
@@ -168,6 +176,7 @@ static void copy_into(struct ubdm_txn *txn, struct ubdm_tlb_node *dst,
 /* Leave only the first n entries. */
 static void cut(struct ubdm_tlb_node *node, unsigned int n)
 {
+	memset64((node->level ? node->key : node->start) + n, U64_MAX, node->nr - n);
 	node->nr = n;
 	if (node->level)
 		return;
@@ -238,6 +247,8 @@ static void put_slot(struct ubdm_tlb_node *leaf, unsigned int i,
 	};
 	assign_bit_in(&leaf->accessed, i, ent->accessed);
 	assign_bit_in(&leaf->touched, i, ent->touched);
+	if (ent->tid)
+		leaf->tids = 1;
 }
 
 /**
@@ -317,7 +328,7 @@ static bool walk_leaf(struct ubdm_txn *txn, u64 lba)
 		return false;
 	if (i < 0 || i >= leaf->nr || leaf->start[i] > lba ||
 	    (i + 1 < leaf->nr && leaf->start[i + 1] <= lba))
-		txn->path[l].i = (int)ubdm_tlb_upto(leaf->start, leaf->nr, lba) - 1;
+		txn->path[l].i = (int)ubdm_tlb_upto(leaf->start, UBDM_LEAF_MAX, lba) - 1;
 	txn->depth = l + 1;
 	return true;
 }
@@ -334,16 +345,14 @@ static void walk(struct ubdm_txn *txn, u64 lba)
 	txn->finger_owned = false;
 	txn->next = U64_MAX;
 	for (; node->level; node = node->child[n], l++) {
-		n = ubdm_tlb_upto(node->key, node->nr, lba);
-		if (n < node->nr)
-			txn->next = node->key[n];
-		if (n)
-			n--;
+		n = ubdm_tlb_child(node, lba);
+		if (n + 1 < node->nr)
+			txn->next = node->key[n + 1];
 		txn->path[l].node = node;
 		txn->path[l].i = n;
 	}
 	txn->path[l].node = node;
-	txn->path[l].i = (int)ubdm_tlb_upto(node->start, node->nr, lba) - 1;
+	txn->path[l].i = (int)ubdm_tlb_upto(node->start, UBDM_LEAF_MAX, lba) - 1;
 	txn->depth = l + 1;
 	txn->finger_depth = l + 1;
 }
@@ -377,7 +386,7 @@ bool ubdm_txn_seek(struct ubdm_txn *txn, u64 lba, struct ubdm_tlb_ent *ent)
 	int i;
 
 	txn->depth = 0;
-	if (!txn->root)
+	if (!txn->root || lba == U64_MAX)
 		return false;
 	walk(txn, lba);
 	leaf = txn->path[txn->depth - 1].node;
@@ -455,6 +464,7 @@ static void drop_child(struct ubdm_tlb_node *node, unsigned int i)
 
 	memmove(node->key + i, node->key + i + 1, tail * sizeof(u64));
 	memmove(node->child + i, node->child + i + 1, tail * sizeof(*node->child));
+	node->key[node->nr] = U64_MAX;
 }
 
 /* Insert right as the neighbour of the path's node at level l. */
@@ -627,6 +637,55 @@ int ubdm_txn_insert(struct ubdm_txn *txn, const struct ubdm_tlb_ent *ent)
 		link_right(txn, l, right);
 	txn->nr++;
 	return 0;
+}
+
+/**
+ * ubdm_txn_room() - how many slots can ubdm_txn_open() make?
+ * @txn: the transaction, after ubdm_txn_seek() and nothing else
+ * @limit: out: where the next extent begins, sectors; U64_MAX: there is none
+ *
+ * Return: how many the path's leaf has room for.
+ */
+unsigned int ubdm_txn_room(const struct ubdm_txn *txn, u64 *limit)
+{
+	const struct ubdm_tlb_node *leaf = txn->path[txn->depth - 1].node;
+	int i = txn->path[txn->depth - 1].i;
+
+	*limit = i + 1 < leaf->nr ? leaf->start[i + 1] : txn->next;
+	return UBDM_LEAF_MAX - leaf->nr;
+}
+
+/**
+ * ubdm_txn_open() - make slots behind the extent that the path leads to
+ * @txn: the transaction, after ubdm_txn_seek() and nothing else
+ * @nr: how many; no more than there is room for in the leaf
+ *
+ * Each has to be filled by ubdm_txn_put() before anything else is done.
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int ubdm_txn_open(struct ubdm_txn *txn, unsigned int nr)
+{
+	unsigned int l = txn->depth - 1;
+
+	if (reserve(txn, nr_foreign(txn)))
+		return -ENOMEM;
+	own(txn);
+	gap(txn->path[l].node, txn->path[l].i + 1, nr);
+	txn->nr += nr;
+	return 0;
+}
+
+/**
+ * ubdm_txn_put() - fill the next slot that ubdm_txn_open() made
+ * @txn: the transaction; its path leads to the new extent afterwards
+ * @ent: the extent; all of it is a hole until now
+ */
+void ubdm_txn_put(struct ubdm_txn *txn, const struct ubdm_tlb_ent *ent)
+{
+	unsigned int l = txn->depth - 1;
+
+	put_slot(txn->path[l].node, ++txn->path[l].i, ent);
 }
 
 /* Take in a neighbour if the path's node at level l has become sparse. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * tlb_node.h - the TLB's nodes, and transactions on them.  For tlb*.c only.
+ * tlb_node.h - the TLB's nodes, and transactions on them.  For tlb*.[ch] only.
  */
 #ifndef UBDM_TLB_NODE_H
 #define UBDM_TLB_NODE_H
@@ -27,7 +27,8 @@ struct ubdm_tlb_slot {
  * A node is private to its transaction until that one publishes; from then on
  * readers rely on all but what is marked.  Keys are exact: key[i] is the first
  * sector of child i's first extent, so the extent in front of any sector is in
- * the leaf that a search for this sector ends in.
+ * the leaf that a search for this sector ends in.  Behind the last key all are
+ * U64_MAX, so that a search need not know how many there are.
  */
 struct ubdm_tlb_node {
 	u64 txn;			/* who made it, and may change it */
@@ -35,6 +36,7 @@ struct ubdm_tlb_node {
 	u8 level;			/* 0: a leaf */
 	u8 dead;			/* dropped by the transaction that made it */
 	u8 frozen;			/* tlb->touch: a copy replaces this leaf */
+	u8 tids;			/* an extent of this leaf may have a tid */
 	struct ubdm_tlb_node *chain;	/* tlb->lock: a transaction's list */
 	struct rcu_head rcu;
 	union {
@@ -89,18 +91,56 @@ struct ubdm_txn {
 	} path[UBDM_TLB_DEPTH];
 };
 
-/* How many of a[] are not above x; a[] rises. */
-static inline unsigned int ubdm_tlb_upto(const u64 *a, unsigned int nr, u64 x)
+/* One step of a search: right of n keys if the last of them is not above x. */
+static __always_inline const u64 *ubdm_tlb_step(const u64 *key, unsigned int n, u64 x)
 {
-	const u64 *base = a;
+	const u64 *right = key + n;
 
-	while (nr > 1) {
-		unsigned int half = nr / 2;
+	/* Computed in any case: to choose is cheaper than to jump at random. */
+	OPTIMIZER_HIDE_VAR(right);
+	return key[n - 1] <= x ? right : key;
+}
 
-		base += base[half - 1] <= x ? half : 0;
-		nr -= half;
-	}
-	return base - a + (nr && *base <= x);
+/*
+ * How many of the rising keys are not above x?  cap is a constant, so this is a
+ * row of some three instructions for each step, without a loop.
+ */
+static __always_inline unsigned int ubdm_tlb_upto(const u64 *a, unsigned int cap, u64 x)
+{
+	const unsigned int n = 1u << (31 - __builtin_clz(cap));
+	const u64 *key = a;
+
+	/* After an overlapping step n keys are left, and n is a power of two. */
+	if (cap > n)
+		key = ubdm_tlb_step(key, cap - n, x);
+	if (n > 32)
+		key = ubdm_tlb_step(key, 32, x);
+	if (n > 16)
+		key = ubdm_tlb_step(key, 16, x);
+	if (n > 8)
+		key = ubdm_tlb_step(key, 8, x);
+	if (n > 4)
+		key = ubdm_tlb_step(key, 4, x);
+	if (n > 2)
+		key = ubdm_tlb_step(key, 2, x);
+	if (n > 1)
+		key = ubdm_tlb_step(key, 1, x);
+	return key - a + (*key <= x);
+}
+
+/* Which child of an inner node leads to lba, which is below U64_MAX? */
+static __always_inline unsigned int
+ubdm_tlb_child(const struct ubdm_tlb_node *node, u64 lba)
+{
+	/* The first child has all that is in front of the second. */
+	return ubdm_tlb_upto(node->key + 1, UBDM_INNER_MAX - 1, lba);
+}
+
+/* Which extent of a leaf is the last that begins at or before lba?  Else the first. */
+static __always_inline unsigned int
+ubdm_tlb_floor(const struct ubdm_tlb_node *leaf, u64 lba)
+{
+	return ubdm_tlb_upto(leaf->start + 1, UBDM_LEAF_MAX - 1, lba);
 }
 
 static inline u64 ubdm_tlb_first(const struct ubdm_tlb_node *node)
@@ -125,12 +165,17 @@ void ubdm_tlb_read_slot(const struct ubdm_tlb *tlb,
 			const struct ubdm_tlb_node *leaf, int i,
 			struct ubdm_tlb_ent *ent);
 void ubdm_tlb_raise_touched(struct ubdm_tlb *tlb, u64 tid);
+bool ubdm_tlb_mark_touched(struct ubdm_tlb *tlb, struct ubdm_tlb_node *leaf,
+			   unsigned int slot, u64 tid);
 
 void ubdm_txn_begin(struct ubdm_txn *txn, struct ubdm_tlb *tlb, gfp_t gfp);
 void ubdm_txn_read(struct ubdm_txn *txn, int i, struct ubdm_tlb_ent *ent);
 bool ubdm_txn_seek(struct ubdm_txn *txn, u64 lba, struct ubdm_tlb_ent *ent);
 int ubdm_txn_set(struct ubdm_txn *txn, const struct ubdm_tlb_ent *ent);
 int ubdm_txn_insert(struct ubdm_txn *txn, const struct ubdm_tlb_ent *ent);
+unsigned int ubdm_txn_room(const struct ubdm_txn *txn, u64 *limit);
+int ubdm_txn_open(struct ubdm_txn *txn, unsigned int nr);
+void ubdm_txn_put(struct ubdm_txn *txn, const struct ubdm_tlb_ent *ent);
 int ubdm_txn_drop(struct ubdm_txn *txn, unsigned long slots);
 void ubdm_txn_abort(struct ubdm_txn *txn);
 void ubdm_txn_publish(struct ubdm_txn *txn);

@@ -37,6 +37,7 @@ typedef unsigned int gfp_t;
 #define BIT(n)		(1UL << (n))
 
 #define __rcu
+#define OPTIMIZER_HIDE_VAR(v)	__asm__("" : "=r"(v) : "0"(v))
 #define likely(x)	__builtin_expect(!!(x), 1)
 #define unlikely(x)	__builtin_expect(!!(x), 0)
 #define __must_hold(x)
@@ -56,6 +57,12 @@ typedef unsigned int gfp_t;
 	do { __auto_type a_ = (a); (a) = (b); (b) = a_; } while (0)
 #define min_t(t, a, b)	min((t)(a), (t)(b))
 #define max_t(t, a, b)	max((t)(a), (t)(b))
+
+static inline void memset64(u64 *p, u64 v, size_t n)
+{
+	while (n--)
+		*p++ = v;
+}
 
 /* A WARN that input can reach is a bug: it ends the test. */
 #define WARN_ON(c)	({ bool c_ = (c); assert(!c_); c_; })

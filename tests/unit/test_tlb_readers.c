@@ -12,6 +12,7 @@
 #define SHIM_IMPLEMENTATION
 #include "../../kernel/tlb_node.c"
 #include "../../kernel/tlb.c"
+#include "../../kernel/tlb_hit.h"
 
 static struct ubdm_tlb tlb;
 

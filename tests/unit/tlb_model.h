@@ -15,6 +15,7 @@
 #include <cmocka.h>
 #include "../../kernel/tlb_node.c"
 #include "../../kernel/tlb.c"
+#include "../../kernel/tlb_hit.h"
 
 #ifndef SIZE
 #define SIZE	512		/* sectors */
@@ -183,6 +184,8 @@ static void walk_node(const struct ubdm_tlb *tlb, const struct ubdm_tlb_node *no
 	if (node->level) {
 		assert_true(node->nr <= UBDM_INNER_MAX);
 		assert_true(depth || node->nr > 1);
+		for (i = node->nr; i < UBDM_INNER_MAX; i++)
+			assert_true(node->key[i] == U64_MAX);
 		for (i = 0; i < node->nr; i++) {
 			assert_int_equal(node->child[i]->level, node->level - 1);
 			assert_int_equal(node->key[i], ubdm_tlb_first(node->child[i]));
@@ -195,10 +198,13 @@ static void walk_node(const struct ubdm_tlb *tlb, const struct ubdm_tlb_node *no
 	assert_true(node->nr <= UBDM_LEAF_MAX);
 	assert_int_equal(node->accessed >> node->nr, 0);
 	assert_int_equal(node->touched >> node->nr, 0);
+	for (i = node->nr; i < UBDM_LEAF_MAX; i++)
+		assert_true(node->start[i] == U64_MAX);
 	for (i = 0; i < node->nr; i++) {
 		struct ubdm_tlb_ent e;
 
 		ubdm_tlb_read_slot(tlb, node, i, &e);
+		assert_true(node->tids || !node->slot[i].tid);
 		assert_true(e.lba >= w->prev_end);
 		assert_true(e.end > e.lba);
 		assert_true(e.end <= SIZE);
