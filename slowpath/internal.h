@@ -226,6 +226,21 @@ struct engine {
 extern const struct engine raw_engine;
 extern const struct engine q2_engine;
 
+/* --- what is to be decompressed (ahead.c) ---------------------------------- */
+
+#define NR_AHEAD	8
+
+/**
+ * struct ahead - sectors that are wanted in the cache
+ * @next: where to go on
+ * @end: behind the last; nothing is left if it is @next
+ * @map: the kernel is told, else somebody waits who will tell it
+ */
+struct ahead {
+	uint64_t next, end;
+	bool map;
+};
+
 /* --- the image -------------------------------------------------------------- */
 
 struct sp_image {
@@ -263,8 +278,9 @@ struct sp_image {
 
 	/* read.c: extents of the reply being made, under the lock */
 	struct sp_extent scratch[SP_MAX_REPLY];
-	uint64_t read_next;		/* where the last read of the cache ended */
-	unsigned int read_run;		/* how many came in sequence */
+
+	struct ahead ahead[NR_AHEAD];
+	unsigned int ahead_turn;	/* whose it is */
 
 	struct sp_stats stats;
 };
@@ -282,6 +298,11 @@ int raw_map(const struct layer *l, uint64_t lba, uint64_t max, struct mapping *m
 
 /* read.c */
 int try_read(struct sp_image *img, const struct sp_req *req, struct need *need);
+void read_cached(struct sp_image *img, uint64_t lba, uint64_t end, struct extents *x);
+
+/* ahead.c */
+void ahead_want(struct sp_image *img, uint64_t lba, uint64_t end, bool map);
+void ahead_stream(struct sp_image *img, const struct sp_req *req);
 
 /* commit.c */
 int image_sync(struct sp_image *img);
@@ -298,6 +319,9 @@ int cache_open(struct sp_image *img, uint64_t bytes, unsigned int slot_shift,
 void cache_close(struct sp_image *img);
 bool cache_find(struct sp_image *img, uint64_t lba, uint64_t *len, uint64_t *off);
 int cache_fill(struct sp_image *img, const struct need *need);
+int cache_piece(struct sp_image *img, const struct mapping *m, uint64_t lba,
+		uint64_t *len);
+uint64_t cache_ahead_max(const struct sp_image *img);
 bool cache_acked(struct sp_image *img, uint64_t token, int res);
 
 #endif /* SLOWPATH_INTERNAL_H */
