@@ -200,6 +200,7 @@ void reply_error(struct sp_image *img, const struct sp_req *req, int error);
  * @write_meta: the round's metadata, lock dropped.  -ENOSPC: again later
  * @committed: the round is durable
  * @work: background work; returns as sp_work()
+ * @work_due: is that due earlier than at img->work_at?
  * @relink: as sp_relink()
  * @finish: as sp_finish()
  * @exit: free everything
@@ -216,6 +217,7 @@ struct engine {
 	int (*write_meta)(struct sp_image *img);
 	void (*committed)(struct sp_image *img);
 	int (*work)(struct sp_image *img);
+	bool (*work_due)(const struct sp_image *img);
 	int (*relink)(struct sp_image *img, const struct sp_extent *ext,
 		      unsigned int nr, struct sp_err *err);
 	int (*finish)(struct sp_image *img, const struct sp_extent *ext,
@@ -263,6 +265,7 @@ struct sp_image {
 	uint64_t next_tid;
 	struct list pending;		/* struct pend */
 	uint64_t oldest_ms;		/* when the oldest change was made, 0: none */
+	uint64_t work_at;		/* when sp_work() is to be called next, ms */
 
 	uint64_t sync_started;		/* fdatasyncs of layer 0, numbered */
 	uint64_t sync_done;		/* the latest started of those that succeeded */

@@ -298,8 +298,9 @@ int sp_handle(struct sp_image *img, const struct sp_req *req, bool nonblock);
  *	PLACE's write failed; nothing was installed then
  *
  * Never blocks on I/O.
+ * Return: whether sp_work() has something to do before the time that it said last.
  */
-void sp_acked(struct sp_image *img, uint64_t token, int res);
+bool sp_acked(struct sp_image *img, uint64_t token, int res);
 
 /**
  * sp_work - background work: refill the pool, commit by timer, clean up

@@ -91,11 +91,12 @@ int sp_handle(struct sp_image *img, const struct sp_req *req, bool nonblock)
 	return 0;
 }
 
-void sp_acked(struct sp_image *img, uint64_t token, int res)
+bool sp_acked(struct sp_image *img, uint64_t token, int res)
 {
 	(void)img;
 	acks[nr_acks].token = token;
 	acks[nr_acks++].res = res;
+	return false;
 }
 
 int sp_open(struct sp_image **out, const struct sp_options *opt,
