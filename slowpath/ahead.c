@@ -77,8 +77,11 @@ void ahead_want(struct sp_image *img, uint64_t lba, uint64_t end, bool map)
 void ahead_stream(struct sp_image *img, const struct sp_req *req)
 {
 	uint64_t lba = req->want_lba + req->want_len, len = req->seq, max;
+	struct mapping m;
+	struct need table;
 
-	if (!len || !img->cache || req->kind != SP_READ)
+	if (!len || !img->cache || req->kind != SP_READ || lba >= img->info.size ||
+	    resolve(img, lba, img->info.size - lba, &m, &table) || m.kind != MAP_COMP)
 		return;
 	max = cache_ahead_max(img);
 	if (max > AHEAD_BYTES >> SP_SECTOR_SHIFT)

@@ -50,7 +50,7 @@ modprobe nbd
 
 # Have the disk allocate its memory now: else most of what a first write takes would
 # be the zeroing of pages for a disk that no real one needs.
-dd if=/dev/zero of=$dir/fill bs=1M status=none 2>/dev/null || :
+dd if=/dev/zero of=$dir/fill bs=1M oflag=direct status=none 2>/dev/null || :
 rm $dir/fill
 sync
 
