@@ -530,35 +530,6 @@ static void on_ahead(void *ctx)
 		m->ops->ahead(m->ctx);
 }
 
-bool ubdm_mapper_ahead(struct ubdm_mapper *m)
-{
-	bool more;
-
-	pthread_mutex_lock(&m->lock);
-	if (m->quiet) {
-		pthread_mutex_unlock(&m->lock);
-		return false;
-	}
-	m->busy++;
-	pthread_mutex_unlock(&m->lock);
-	more = sp_ahead(m->img);
-	put_busy(m);
-	return more;
-}
-
-/**
- * ubdm_loop_quiet - nothing is read ahead from now on
- * @m: the mapper
- *
- * Who does so just now is waited for by ubdm_sync_idle().
- */
-void ubdm_loop_quiet(struct ubdm_mapper *m)
-{
-	pthread_mutex_lock(&m->lock);
-	m->quiet = true;
-	pthread_mutex_unlock(&m->lock);
-}
-
 const struct sp_ops ubdm_sp_ops = {
 	.reply = on_reply,
 	.map = on_map,

@@ -137,10 +137,12 @@ struct ubdm_mapper {
 extern const struct sp_ops ubdm_sp_ops;
 void ubdm_loop_init(struct ubdm_mapper *m);
 void ubdm_loop_arm(struct ubdm_mapper *m);
-void ubdm_loop_quiet(struct ubdm_mapper *m);
 int ubdm_loop_ask(struct ubdm_mapper *m, const struct sp_req *req,
 		  struct walk *walk);
 void ubdm_loop_gone(struct ubdm_mapper *m, int error);
+
+/* ahead.c: what is read before anybody asks */
+void ubdm_mapper_quiet(struct ubdm_mapper *m);
 
 /* sync.c: commands that are waited for */
 int ubdm_sync_run(struct ubdm_mapper *m, const struct ubdm_msg *msg);

@@ -494,7 +494,7 @@ static void the_end_waits_for_who_reads_ahead(void **state)
 	assert_true(ubdm_mapper_ahead(&m));
 	assert_int_equal(busy_ahead, 1);
 	assert_int_equal(m.busy, 0);
-	ubdm_loop_quiet(&m);
+	ubdm_mapper_quiet(&m);
 	assert_false(ubdm_mapper_ahead(&m));
 	assert_int_equal(nr_ahead, 1);
 }
