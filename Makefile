@@ -52,7 +52,7 @@ WARNINGS := -Wall -Wextra -Werror
 STD := -std=gnu11 -D_GNU_SOURCE
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined \
 	    -fno-omit-frame-pointer
-LIBS := -luring -lnl-genl-3 -lnl-3 -lz -lzstd -ljson-c -lpthread
+LIBS := -luring -lnl-genl-3 -lnl-3 -lz -ldeflate -lzstd -ljson-c -lpthread
 
 # "make V=1" shows the commands in full.
 Q := $(if $(V),,@)

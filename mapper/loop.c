@@ -144,13 +144,15 @@ static void answer_done(struct ubdm_cmd *cmd, int res)
 {
 	struct job *job = job_of(cmd);
 	struct ubdm_mapper *m = job->m;
+	bool due;
 
 	ubdm_table_put(&m->tables, job->table);
 	job->table = NULL;
+	due = job->req.kind != SP_READ && job->req.kind != SP_WRITE;
 	if (job->token)
-		sp_acked(m->img, job->token, res < 0 ? res : 0);
+		due |= sp_acked(m->img, job->token, res < 0 ? res : 0);
 	job->token = 0;
-	if (res == -ENOMEM || job->req.kind != SP_READ)
+	if (due || res == -ENOMEM)
 		m->ops->work(m->ctx);
 
 	if (is_end(res))
@@ -520,11 +522,20 @@ static void on_commit(void *ctx, uint64_t tid)
 	note_send(n, 0);
 }
 
+static void on_ahead(void *ctx)
+{
+	struct ubdm_mapper *m = mapper_of(ctx);
+
+	if (m->ops->ahead)
+		m->ops->ahead(m->ctx);
+}
+
 const struct sp_ops ubdm_sp_ops = {
 	.reply = on_reply,
 	.map = on_map,
 	.invalidate = on_invalidate,
 	.commit = on_commit,
+	.ahead = on_ahead,
 };
 
 /* --- life --------------------------------------------------------------- */

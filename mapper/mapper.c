@@ -344,6 +344,7 @@ int ubdm_mapper_finish(struct ubdm_mapper *m, struct ubdm_err *err)
 	struct ubdm_msg msg;
 	int ret, res;
 
+	ubdm_mapper_quiet(m);
 	ubdm_sync_idle(m);
 	ret = finish_image(m, err);
 	ubdm_sync_idle(m);
@@ -366,6 +367,7 @@ int ubdm_mapper_leave(struct ubdm_mapper *m)
 	struct ubdm_msg msg;
 	struct walk walk;
 
+	ubdm_mapper_quiet(m);
 	/* Less for the next one to link; it can do without. */
 	req.tid = atomic_load(&m->max_tid);
 	ubdm_loop_ask(m, &req, &walk);
@@ -444,6 +446,7 @@ static int map_for_good(struct ubdm_mapper *m, struct ubdm_err *err)
 static int settle_down(struct ubdm_mapper *m)
 {
 	atomic_store(&m->leaving, true);
+	ubdm_mapper_quiet(m);
 	return ubdm_sync_idle(m);
 }
 

@@ -122,7 +122,8 @@ struct ubdm_mapper {
 
 	pthread_mutex_t lock;
 	pthread_cond_t idle; /* busy fell to 0, or a sync command ended */
-	unsigned int busy; /* jobs and notes; under lock */
+	unsigned int busy; /* jobs, notes, reading ahead; under lock */
+	bool quiet; /* nothing is read ahead any more; under lock */
 	int ring_error; /* nothing completes any more; set under lock */
 	struct note notes[NR_NOTES];
 	struct note *free_notes; /* under lock */
@@ -139,6 +140,9 @@ void ubdm_loop_arm(struct ubdm_mapper *m);
 int ubdm_loop_ask(struct ubdm_mapper *m, const struct sp_req *req,
 		  struct walk *walk);
 void ubdm_loop_gone(struct ubdm_mapper *m, int error);
+
+/* ahead.c: what is read before anybody asks */
+void ubdm_mapper_quiet(struct ubdm_mapper *m);
 
 /* sync.c: commands that are waited for */
 int ubdm_sync_run(struct ubdm_mapper *m, const struct ubdm_msg *msg);

@@ -191,6 +191,20 @@ void cache_close(struct sp_image *img)
 	img->cache = NULL;
 }
 
+/* The first sector of a slot in [at, end) that is not there, or end. */
+static uint64_t have_from(const struct slot *s, uint64_t at, uint64_t end)
+{
+	while (at < end) {
+		if (at % 8 == 0 && at + 8 <= end && s->have[at / 8] == 0xff)
+			at += 8;
+		else if (s->have[at / 8] & 1 << at % 8)
+			at++;
+		else
+			break;
+	}
+	return at;
+}
+
 /**
  * cache_find - is it there?
  * @img: the image
@@ -212,9 +226,8 @@ bool cache_find(struct sp_image *img, uint64_t lba, uint64_t *len, uint64_t *off
 	s = find(c, lba >> c->shift);
 	if (!s)
 		return false;
-	for (at = lba & mask, n = 0; n < *len && at <= mask; n++, at++)
-		if (!(s->have[at / 8] & 1 << at % 8))
-			break;
+	at = lba & mask;
+	n = have_from(s, at, *len < mask + 1 - at ? at + *len : mask + 1) - at;
 	if (!n)
 		return false;
 	*len = n;
@@ -456,9 +469,19 @@ static bool still(struct sp_image *img, const struct mapping *m, uint64_t lba)
 	       now.layer == m->layer && now.desc == m->desc && !now.dirty;
 }
 
-/* 0, or why the piece at lba cannot be had; *len of it are dealt with. */
-static int fill_piece(struct sp_image *img, const struct mapping *m, uint64_t lba,
-		      uint64_t *len)
+/**
+ * cache_piece - bring one cluster, or block, to the cache
+ * @img: the image
+ * @m: what it is: COMP or MIXED, not dirty
+ * @lba: where
+ * @len: sectors from there that are dealt with
+ *
+ * Context: the lock, dropped meanwhile.
+ * Return: 1: brought; 0: it was there; -EBUSY: somebody is at it; -ETIME: no slot
+ * is free; -EIO, -ENOMEM.
+ */
+int cache_piece(struct sp_image *img, const struct mapping *m, uint64_t lba,
+		uint64_t *len)
 {
 	struct cache *c = img->cache;
 	uint64_t mask = (1ull << c->shift) - 1, off;
@@ -482,13 +505,26 @@ static int fill_piece(struct sp_image *img, const struct mapping *m, uint64_t lb
 	/* Whoever replaced the cluster may have taken its storage from under us. */
 	if (rc == -EIO && !still(img, m, lba))
 		rc = 0;
-	return rc;
+	return rc ? rc : 1;
+}
+
+/**
+ * cache_ahead_max - how much may be brought there before anybody asks
+ * @img: the image
+ *
+ * Return: sectors; so few that nothing that is used has to leave for it all at once.
+ */
+uint64_t cache_ahead_max(const struct sp_image *img)
+{
+	return (uint64_t)img->cache->per_group << img->cache->shift;
 }
 
 /**
  * cache_fill - bring what is missing to the cache
  * @img: the image
- * @need: where; what follows the first piece is for readahead
+ * @need: where: somebody waits for all of it, above all for its first piece
+ *
+ * What others are at already is waited for when nothing else is left to do.
  *
  * Context: the lock, dropped meanwhile.
  * Return: 0: look again; -EIO, -ENOMEM; -ETIME: no slot is free.
@@ -496,6 +532,7 @@ static int fill_piece(struct sp_image *img, const struct mapping *m, uint64_t lb
 int cache_fill(struct sp_image *img, const struct need *need)
 {
 	uint64_t lba = need->lba, end = lba + need->len, len;
+	bool busy = false, done = false;
 	struct mapping m;
 	struct need table;
 	int rc;
@@ -503,23 +540,23 @@ int cache_fill(struct sp_image *img, const struct need *need)
 	for (; lba < end; lba += len) {
 		bool first = lba == need->lba;
 
-		rc = resolve(img, lba, img->info.size - lba, &m, &table);
+		rc = resolve(img, lba, end - lba, &m, &table);
 		if (rc)
 			return first ? chain_load(img, &table) : 0;
 		len = m.len;
 		if (m.dirty || (m.kind != MAP_COMP && m.kind != MAP_MIXED))
 			continue;
-		rc = fill_piece(img, &m, lba, &len);
-		if (rc && !first)
-			return 0;
-		if (rc == -EBUSY) {
-			wait_a_little(img);
-			return 0;
-		}
-		if (rc == -ETIME)
+		if (first)
+			ahead_want(img, lba + len, end, false);
+		rc = cache_piece(img, &m, lba, &len);
+		busy |= rc == -EBUSY;
+		done |= rc == 1;
+		if (rc == -ETIME && first)
 			return wait_a_little(img);
-		if (rc)
-			return rc;
+		if (rc < 0 && rc != -EBUSY)
+			return first ? rc : 0;
 	}
+	if (busy && !done)
+		wait_a_little(img);
 	return 0;
 }

@@ -113,6 +113,7 @@ int sp_open(struct sp_image **out, const struct sp_options *opt, struct sp_err *
 		return sp_fail(err, -ENOMEM, "out of memory");
 	img->opt = *opt;
 	img->next_tid = 1;
+	img->work_at = UINT64_MAX;
 	list_init(&img->pending);
 	init_lock(img);
 	rc = chain_open(img, err);
@@ -275,9 +276,22 @@ out:
 	return rc;
 }
 
-void sp_acked(struct sp_image *img, uint64_t token, int res)
+/* Is background work due before the next time that was planned? */
+static bool is_due(const struct sp_image *img)
+{
+	uint64_t at = UINT64_MAX;
+
+	if (!img->eng || img->failed || img->gone)
+		return false;
+	if (img->oldest_ms)
+		at = img->oldest_ms + COMMIT_MS;
+	return at < img->work_at || img->eng->work_due(img);
+}
+
+bool sp_acked(struct sp_image *img, uint64_t token, int res)
 {
 	struct pend *p;
+	bool due;
 
 	pthread_mutex_lock(&img->lock);
 	/* The device has another mapper, or is gone: what it holds we can't know. */
@@ -293,8 +307,10 @@ void sp_acked(struct sp_image *img, uint64_t token, int res)
 			free(p);
 		}
 	}
+	due = is_due(img);
 	pthread_cond_broadcast(&img->cond);
 	pthread_mutex_unlock(&img->lock);
+	return due;
 }
 
 int sp_work(struct sp_image *img)
@@ -302,12 +318,15 @@ int sp_work(struct sp_image *img)
 	int ms = -1, more;
 
 	pthread_mutex_lock(&img->lock);
+	img->work_at = UINT64_MAX;	/* what comes up meanwhile is told */
 	if (img->eng && !img->failed && !img->gone) {
 		ms = commit_timer(img);
 		more = img->eng->work(img);
 		if (more >= 0 && (ms < 0 || more < ms))
 			ms = more;
 	}
+	if (ms >= 0)
+		img->work_at = now_ms() + ms;
 	pthread_mutex_unlock(&img->lock);
 	return ms;
 }

@@ -200,6 +200,7 @@ void reply_error(struct sp_image *img, const struct sp_req *req, int error);
  * @write_meta: the round's metadata, lock dropped.  -ENOSPC: again later
  * @committed: the round is durable
  * @work: background work; returns as sp_work()
+ * @work_due: is that due earlier than at img->work_at?
  * @relink: as sp_relink()
  * @finish: as sp_finish()
  * @exit: free everything
@@ -216,6 +217,7 @@ struct engine {
 	int (*write_meta)(struct sp_image *img);
 	void (*committed)(struct sp_image *img);
 	int (*work)(struct sp_image *img);
+	bool (*work_due)(const struct sp_image *img);
 	int (*relink)(struct sp_image *img, const struct sp_extent *ext,
 		      unsigned int nr, struct sp_err *err);
 	int (*finish)(struct sp_image *img, const struct sp_extent *ext,
@@ -225,6 +227,21 @@ struct engine {
 
 extern const struct engine raw_engine;
 extern const struct engine q2_engine;
+
+/* --- what is to be decompressed (ahead.c) ---------------------------------- */
+
+#define NR_AHEAD	8
+
+/**
+ * struct ahead - sectors that are wanted in the cache
+ * @next: where to go on
+ * @end: behind the last; nothing is left if it is @next
+ * @map: the kernel is told, else somebody waits who will tell it
+ */
+struct ahead {
+	uint64_t next, end;
+	bool map;
+};
 
 /* --- the image -------------------------------------------------------------- */
 
@@ -248,6 +265,7 @@ struct sp_image {
 	uint64_t next_tid;
 	struct list pending;		/* struct pend */
 	uint64_t oldest_ms;		/* when the oldest change was made, 0: none */
+	uint64_t work_at;		/* when sp_work() is to be called next, ms */
 
 	uint64_t sync_started;		/* fdatasyncs of layer 0, numbered */
 	uint64_t sync_done;		/* the latest started of those that succeeded */
@@ -263,8 +281,9 @@ struct sp_image {
 
 	/* read.c: extents of the reply being made, under the lock */
 	struct sp_extent scratch[SP_MAX_REPLY];
-	uint64_t read_next;		/* where the last read of the cache ended */
-	unsigned int read_run;		/* how many came in sequence */
+
+	struct ahead ahead[NR_AHEAD];
+	unsigned int ahead_turn;	/* whose it is */
 
 	struct sp_stats stats;
 };
@@ -282,6 +301,11 @@ int raw_map(const struct layer *l, uint64_t lba, uint64_t max, struct mapping *m
 
 /* read.c */
 int try_read(struct sp_image *img, const struct sp_req *req, struct need *need);
+void read_cached(struct sp_image *img, uint64_t lba, uint64_t end, struct extents *x);
+
+/* ahead.c */
+void ahead_want(struct sp_image *img, uint64_t lba, uint64_t end, bool map);
+void ahead_stream(struct sp_image *img, const struct sp_req *req);
 
 /* commit.c */
 int image_sync(struct sp_image *img);
@@ -298,6 +322,9 @@ int cache_open(struct sp_image *img, uint64_t bytes, unsigned int slot_shift,
 void cache_close(struct sp_image *img);
 bool cache_find(struct sp_image *img, uint64_t lba, uint64_t *len, uint64_t *off);
 int cache_fill(struct sp_image *img, const struct need *need);
+int cache_piece(struct sp_image *img, const struct mapping *m, uint64_t lba,
+		uint64_t *len);
+uint64_t cache_ahead_max(const struct sp_image *img);
 bool cache_acked(struct sp_image *img, uint64_t token, int res);
 
 #endif /* SLOWPATH_INTERNAL_H */

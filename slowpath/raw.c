@@ -133,6 +133,12 @@ static void no_exit(struct sp_image *img)
 	(void)img;
 }
 
+static bool work_due(const struct sp_image *img)
+{
+	(void)img;
+	return false;
+}
+
 const struct engine raw_engine = {
 	.write = try_read,	/* all is mapped for writing */
 	.zero = try_zero,
@@ -142,6 +148,7 @@ const struct engine raw_engine = {
 	.write_meta = write_meta,
 	.committed = committed,
 	.work = work,
+	.work_due = work_due,
 	.relink = relink,
 	.finish = finish,
 	.exit = no_exit,

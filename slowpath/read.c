@@ -6,6 +6,10 @@
  * given at all; what follows, as far as the budget goes; and what lies before, so
  * that random reads find their neighbourhood mapped.  All extents are clean.
  * Uncommitted clusters are in the kernel already and are passed over.
+ *
+ * Of compressed clusters only what somebody waits for is brought to the cache
+ * first; what a stream will want comes there by and by (ahead.c).  Of what is in
+ * the cache already no more than the nearest is told: most of it the kernel knows.
  */
 #include <errno.h>
 #include <string.h>
@@ -15,11 +19,12 @@
 #define MAX_AHEAD	448		/* extents */
 #define MAX_BEHIND	64
 #define MAX_PIECES	1024		/* looked at, mapped or not */
-#define MAX_CLUSTERS	(1u << 17)	/* entries looked at */
-#define BEHIND_CLUSTERS	8192
+#define MAX_CLUSTERS	(1u << 18)	/* entries looked at */
+#define NEAR_CLUSTERS	64		/* behind; compressed ones ahead */
+#define BEHIND_CLUSTERS	(1u << 17)
+#define FEW		8		/* extents */
 #define MAX_FILLS	32
 #define MAX_LOADS	8		/* slices of tables, only to map more */
-#define FILL_MAX	2048		/* sectors decompressed ahead */
 
 static bool add(struct sp_image *img, struct extents *x, const struct mapping *m,
 		uint64_t lba)
@@ -63,38 +68,27 @@ static uint64_t clusters(const struct sp_image *img, uint64_t len)
 	return (len >> img->info.granule_shift) + 1;
 }
 
-/* How much to decompress at once: more for those who read in sequence. */
-static uint64_t fill_length(struct sp_image *img, const struct sp_req *req, uint64_t lba)
+static bool is_packed(const struct mapping *m)
 {
-	uint64_t len;
-
-	if (lba == img->read_next || req->seq)
-		img->read_run += img->read_run < 6;
-	else
-		img->read_run = 0;
-	len = img->read_run ? 64ull << img->read_run : 1;
-	if (len > FILL_MAX)
-		len = FILL_MAX;
-	if (len > img->info.size - lba)
-		len = img->info.size - lba;
-	return len;
+	return m->kind == MAP_COMP || m->kind == MAP_MIXED;
 }
 
 /* Is this piece to be brought to the cache first? */
 static bool want_fill(struct sp_image *img, const struct sp_req *req, uint64_t lba,
 		      struct need *need)
 {
-	uint64_t stop = req->want_lba + req->want_len;
+	uint64_t stop = req->want_lba + req->want_len, max;
 
 	if (need->fills >= MAX_FILLS || !img->cache || req->kind != SP_READ)
 		return false;
 	if (need->stop && need->stop < stop)
 		stop = need->stop;
-	if (lba != req->lba && (lba >= stop || need->nonblock))
+	if (lba != req->lba && lba >= stop)
 		return false;
+	max = cache_ahead_max(img);
 	need->kind = NEED_FILL;
 	need->lba = lba;
-	need->len = fill_length(img, req, lba);
+	need->len = stop - lba < max ? stop - lba : max;
 	return true;
 }
 
@@ -102,7 +96,8 @@ static bool want_fill(struct sp_image *img, const struct sp_req *req, uint64_t l
 static int look_ahead(struct sp_image *img, const struct sp_req *req, struct extents *x,
 		      struct need *need)
 {
-	uint64_t lba = req->lba, seen = 0;
+	uint64_t lba = req->lba, stop = req->want_lba + req->want_len, seen = 0;
+	unsigned int packed = 0;
 	struct mapping m;
 	bool ok;
 
@@ -122,7 +117,9 @@ static int look_ahead(struct sp_image *img, const struct sp_req *req, struct ext
 		}
 		if (m.dirty)
 			continue;
-		if (m.kind == MAP_COMP || m.kind == MAP_MIXED) {
+		if (is_packed(&m)) {
+			if (lba >= stop && ++packed > NEAR_CLUSTERS)
+				break;
 			ok = add_cached(img, x, &m, lba);
 			if (!ok && want_fill(img, req, lba, need))
 				return -EAGAIN;
@@ -139,27 +136,61 @@ static int look_ahead(struct sp_image *img, const struct sp_req *req, struct ext
 	return 0;
 }
 
-static void look_behind(struct sp_image *img, uint64_t end, struct extents *x)
+/* Those of [lba, end); false when there is no room for more. */
+static bool look_through(struct sp_image *img, uint64_t lba, uint64_t end,
+			 struct extents *x, bool packed_only)
 {
-	uint64_t span = (uint64_t)BEHIND_CLUSTERS << img->info.granule_shift;
 	struct mapping m;
 	struct need none;
-	uint64_t lba;
 	bool ok;
 
-	lba = end & ~(span - 1);
 	for (int n = 0; n < MAX_PIECES && lba < end; n++, lba += m.len) {
 		if (resolve(img, lba, end - lba, &m, &none))
-			return;
+			return false;
 		if (m.dirty)
 			continue;
-		if (m.kind == MAP_COMP || m.kind == MAP_MIXED)
+		if (is_packed(&m))
 			ok = add_cached(img, x, &m, lba) || x->nr < x->max;
 		else
-			ok = add(img, x, &m, lba);
+			ok = packed_only || add(img, x, &m, lba);
 		if (!ok)
-			return;
+			return false;
 	}
+	return true;
+}
+
+/*
+ * What is nearest; if that is in one piece, nearly, perhaps so is what lies before,
+ * and costs no more.
+ */
+static void look_behind(struct sp_image *img, uint64_t end, struct extents *x)
+{
+	uint64_t near = (uint64_t)NEAR_CLUSTERS << img->info.granule_shift;
+	uint64_t far = (uint64_t)BEHIND_CLUSTERS << img->info.granule_shift;
+
+	near = end > near ? end - near : 0;
+	far = end > far ? end - far : 0;
+	if (!look_through(img, near, end, x, false) || x->nr > FEW || !near)
+		return;
+	x->nr = 0;
+	if (look_through(img, far, end, x, false))
+		return;
+	x->nr = 0;
+	look_through(img, near, end, x, false);
+}
+
+/**
+ * read_cached - the extents of what is in the cache
+ * @img: the image, which has one
+ * @lba: from this sector
+ * @end: to this
+ * @x: they are added here, as far as there is room; all clean
+ *
+ * Context: the lock.
+ */
+void read_cached(struct sp_image *img, uint64_t lba, uint64_t end, struct extents *x)
+{
+	look_through(img, lba, end, x, true);
 }
 
 /**
@@ -183,7 +214,7 @@ int try_read(struct sp_image *img, const struct sp_req *req, struct need *need)
 	look_behind(img, req->lba, &behind);
 	memmove(behind.ext + behind.nr, ahead.ext, ahead.nr * sizeof(*ahead.ext));
 	behind.nr += ahead.nr;
-	img->read_next = req->lba + req->len;
 	reply_redrive(img, req, &behind, 0);
+	ahead_stream(img, req);
 	return 0;
 }

@@ -131,9 +131,11 @@ struct sp_reply {
  * @invalidate: forget clean extents that point to @len sectors of @store from
  *	@off; sp_acked(token) once that is done and drained
  * @commit: metadata up to @tid is durable
+ * @ahead: have sp_ahead() called, by as many threads as there are CPUs to spare;
+ *	NULL: nothing is read ahead that has to be decompressed
  *
  * All are called with the image's lock held, possibly from any thread that is
- * inside sp_handle() or sp_work().  They queue and return.
+ * inside sp_handle(), sp_ahead() or sp_work().  They queue and return.
  */
 struct sp_ops {
 	void (*reply)(void *ctx, const struct sp_req *req,
@@ -142,6 +144,7 @@ struct sp_ops {
 	void (*invalidate)(void *ctx, unsigned int store, uint64_t off,
 			   uint64_t len, uint64_t token);
 	void (*commit)(void *ctx, uint64_t tid);
+	void (*ahead)(void *ctx);
 };
 
 struct sp_err {
@@ -295,8 +298,9 @@ int sp_handle(struct sp_image *img, const struct sp_req *req, bool nonblock);
  *	PLACE's write failed; nothing was installed then
  *
  * Never blocks on I/O.
+ * Return: whether sp_work() has something to do before the time that it said last.
  */
-void sp_acked(struct sp_image *img, uint64_t token, int res);
+bool sp_acked(struct sp_image *img, uint64_t token, int res);
 
 /**
  * sp_work - background work: refill the pool, commit by timer, clean up
@@ -306,6 +310,17 @@ void sp_acked(struct sp_image *img, uint64_t token, int res);
  * do again, 0: now, -1: not before another request.
  */
 int sp_work(struct sp_image *img);
+
+/**
+ * sp_ahead - decompress a cluster that somebody waits for, or will
+ * @img: the image
+ *
+ * For threads that may block, any number of them, when ops->ahead says so and
+ * nothing more urgent is to be done.
+ *
+ * Return: whether there is more to do; if not, ops->ahead will tell.
+ */
+bool sp_ahead(struct sp_image *img);
 
 /**
  * sp_relink - after attach: take over what the kernel kept

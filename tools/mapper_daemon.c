@@ -63,6 +63,20 @@ static void on_work(void *ctx)
 	wake_back(ctx, END_NONE);
 }
 
+static void on_ahead(void *ctx)
+{
+	struct mapper_process *p = ctx;
+
+	workers_ahead(&p->workers);
+}
+
+static bool do_ahead(void *ctx)
+{
+	struct mapper_process *p = ctx;
+
+	return ubdm_mapper_ahead(p->m);
+}
+
 static void on_shutdown(void *ctx)
 {
 	wake_back(ctx, END_FINISH);
@@ -78,6 +92,7 @@ static void on_gone(void *ctx, int error)
 const struct ubdm_mapper_ops mapper_ops = {
 	.defer = on_defer,
 	.work = on_work,
+	.ahead = on_ahead,
 	.shutdown = on_shutdown,
 	.gone = on_gone,
 };
@@ -312,12 +327,17 @@ static void go_silent(const struct mapper_process *p)
 	close(null);
 }
 
-static unsigned int worker_count(void)
+/* One for each CPU, one at least, read ahead; two may wait for a flush each. */
+static int start_workers(struct mapper_process *p)
 {
-	long n = sysconf(_SC_NPROCESSORS_ONLN);
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
 
-	/* Two may wait for a flush each. */
-	return (n < 2 ? 2 : n) + 2;
+	if (cpus < 1)
+		cpus = 1;
+	p->workers.ahead = do_ahead;
+	p->workers.ctx = p;
+	p->workers.max_ahead = cpus;
+	return workers_start(&p->workers, (cpus < 2 ? 2 : cpus) + 2);
 }
 
 static int begin(struct mapper_process *p)
@@ -326,7 +346,7 @@ static int begin(struct mapper_process *p)
 
 	if (!ret) {
 		harden_process();
-		ret = workers_start(&p->workers, worker_count());
+		ret = start_workers(p);
 	}
 	if (ret)
 		return tell_failure(p, EXIT_FAIL, "starting up: %s",

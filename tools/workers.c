@@ -6,13 +6,45 @@
 
 #include "workers.h"
 
+static bool may_read_ahead(const struct workers *w)
+{
+	return w->want_ahead && w->nr_ahead < w->max_ahead;
+}
+
+/* Steps, as long as there is no job.  Lock held, dropped meanwhile. */
+static void read_ahead(struct workers *w)
+{
+	unsigned int asked;
+	bool more;
+
+	w->nr_ahead++;
+	do {
+		asked = w->asked;
+		/* More than one step, perhaps. */
+		if (may_read_ahead(w))
+			pthread_cond_signal(&w->more);
+		pthread_mutex_unlock(&w->lock);
+		more = w->ahead(w->ctx);
+		pthread_mutex_lock(&w->lock);
+		if (!more && asked == w->asked)
+			w->want_ahead = false;
+	} while (w->want_ahead && !w->head && !w->stop);
+	w->nr_ahead--;
+	if (may_read_ahead(w))
+		pthread_cond_signal(&w->more);
+}
+
 static struct ubdm_job *take(struct workers *w)
 {
 	struct ubdm_job *job;
 
 	pthread_mutex_lock(&w->lock);
-	while (!w->head && !w->stop)
-		pthread_cond_wait(&w->more, &w->lock);
+	while (!w->head && !w->stop) {
+		if (may_read_ahead(w))
+			read_ahead(w);
+		else
+			pthread_cond_wait(&w->more, &w->lock);
+	}
 	job = w->head;
 	if (job) {
 		w->head = job->next;
@@ -49,7 +81,6 @@ int workers_start(struct workers *w, unsigned int nr)
 {
 	int ret = 0;
 
-	memset(w, 0, sizeof(*w));
 	pthread_mutex_init(&w->lock, NULL);
 	pthread_cond_init(&w->more, NULL);
 	w->tail = &w->head;
@@ -72,6 +103,16 @@ void workers_add(struct workers *w, struct ubdm_job *job)
 	*w->tail = job;
 	w->tail = &job->next;
 	pthread_cond_signal(&w->more);
+	pthread_mutex_unlock(&w->lock);
+}
+
+void workers_ahead(struct workers *w)
+{
+	pthread_mutex_lock(&w->lock);
+	w->want_ahead = true;
+	w->asked++;
+	if (may_read_ahead(w))
+		pthread_cond_signal(&w->more);
 	pthread_mutex_unlock(&w->lock);
 }
 

@@ -234,6 +234,9 @@ struct ubdm_job {
  *	on the ring thread; at most UBDM_MAX_JOBS are out at a time.
  * @work: call ubdm_mapper_work() soon: what it returned last may be outdated.
  *	Called from any thread that is inside the library.
+ * @ahead: have ubdm_mapper_ahead() called, on threads that may block and have
+ *	nothing else to do, by as many of them as there are CPUs; or NULL.
+ *	Called from any thread that is inside the library.
  * @shutdown: the device is being deleted: let ubdm_mapper_finish() run, while
  *	the ring thread goes on with ubdm_mapper_process().  Called once, on the
  *	ring thread.
@@ -243,6 +246,7 @@ struct ubdm_job {
 struct ubdm_mapper_ops {
 	void (*defer)(void *ctx, struct ubdm_job *job);
 	void (*work)(void *ctx);
+	void (*ahead)(void *ctx);
 	void (*shutdown)(void *ctx);
 	void (*gone)(void *ctx, int error);
 };
@@ -360,6 +364,15 @@ void ubdm_job_run(struct ubdm_job *job);
  * callback asks.
  */
 int ubdm_mapper_work(struct ubdm_mapper *m);
+
+/**
+ * ubdm_mapper_ahead - a step of what the ahead callback asks for; may block
+ * @m: the mapper
+ *
+ * Any number of threads at a time.  Return: whether there is another step to do; if
+ * not, the callback will tell.
+ */
+bool ubdm_mapper_ahead(struct ubdm_mapper *m);
 
 /**
  * ubdm_mapper_finish - the clean end: image linked and marked clean, device gone

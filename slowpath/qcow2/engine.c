@@ -108,6 +108,11 @@ static int work(struct sp_image *img)
 	return pool_work(img->layers[0].q->w);
 }
 
+static bool work_due(const struct sp_image *img)
+{
+	return pool_due(img->layers[0].q->w);
+}
+
 const struct engine q2_engine = {
 	.write = try_write,
 	.zero = try_zero,
@@ -117,6 +122,7 @@ const struct engine q2_engine = {
 	.write_meta = round_write,
 	.committed = round_committed,
 	.work = work,
+	.work_due = work_due,
 	.relink = q2_relink,
 	.finish = q2_finish,
 	.exit = engine_exit,

@@ -262,6 +262,33 @@ int pool_refill(struct q2w *w, uint64_t clusters, unsigned int tables)
 	return rc;
 }
 
+static bool is_low(const struct q2w *w)
+{
+	return w->last_refill && (w->pool_total < w->batch / 2 ||
+				  w->reserve_nr < reserve_target(w) / 2);
+}
+
+static bool is_full_of_dropped(const struct q2w *w)
+{
+	return w->drop_nr << w->q->cbits >= DROP_BYTES;
+}
+
+/**
+ * pool_due - is there work before the next time that was planned?
+ * @w: the engine
+ *
+ * Context: the lock.
+ */
+bool pool_due(const struct q2w *w)
+{
+	if (!w->img->prepared)
+		return false;
+	if (w->drop_since && (w->drop_since + DROP_MS < w->img->work_at ||
+			      is_full_of_dropped(w)))
+		return true;
+	return is_low(w);
+}
+
 /**
  * pool_work - refill and reclaim in the background
  * @w: the engine
@@ -277,10 +304,9 @@ int pool_work(struct q2w *w)
 
 	if (!w->img->prepared || w->refilling)
 		return -1;
-	low = w->last_refill && (w->pool_total < w->batch / 2 ||
-				 w->reserve_nr < reserve_target(w) / 2);
+	low = is_low(w);
 	full = w->drop_since && (now >= w->drop_since + DROP_MS ||
-				 w->drop_nr << w->q->cbits >= DROP_BYTES);
+				 is_full_of_dropped(w));
 	if (low || full) {
 		rc = pool_refill(w, low ? w->batch : 0, 0);
 		if (rc)

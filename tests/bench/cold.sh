@@ -9,15 +9,18 @@
 # fio, io_uring, O_DIRECT, on images on ext4 on a disk in memory, new for each
 # turn. In a guest with --icount what is shown is instructions for each I/O,
 # whatever program they are in; in another one, nanoseconds. A write job ends with
-# an fsync, which is part of it.
+# an fsync, which is part of it. Takes some four minutes a turn.
 #
 #   sequential allocating writes    1 MiB, depth 4, all of an empty qcow2
 #   random allocating writes        4 KiB, depth 1 and 16, of an empty qcow2
 #   random copying writes           the same, where a backing file has the data
-#   sequential compressed reads     128 KiB, depth 8, all of a compressed qcow2
+#   sequential compressed reads     128 KiB, depth 1 and 8, all of a compressed qcow2
 #   random compressed reads         4 KiB, depth 1 and 16
+#   64 GiB, random reads            4 KiB, of an image that is allocated in full
 #   scattered, N KiB reads          of an image that was written in random order, so
 #                                   that every cluster is elsewhere; four times
+#
+# What is compressed are programs: as much of this machine's /usr/bin.
 
 set -euo pipefail
 
@@ -45,16 +48,26 @@ sysctl -q kernel.sched_autogroup_enabled=0
 memory_fs benchmem $((6 * mib + 128)) $dir
 modprobe nbd
 
-# Content that halves: 32 KiB of noise, 32 KiB of nothing.
+# Have the disk allocate its memory now: else most of what a first write takes would
+# be the zeroing of pages for a disk that no real one needs.
+dd if=/dev/zero of=$dir/fill bs=1M oflag=direct status=none 2>/dev/null || :
+rm $dir/fill
+sync
+
 noise() {
-	truncate -s "${mib}M" "$1"
-	fio --name=noise --filename="$1" --rw=write:32k --bs=32k --size="${mib}M" \
-		--io_size=$((mib / 2))M --refill_buffers --ioengine=psync \
-		--fallocate=none --end_fsync=1 >/dev/null
+	head -c "${mib}M" /dev/urandom >"$1"
+}
+
+# cat is ended by a signal, which is no failure here.
+programs() {
+	head -c "${mib}M" < <(exec cat /usr/bin/* 2>/dev/null) >"$1"
 }
 
 noise $dir/base.raw
-qemu-img convert -c -f raw -O qcow2 $dir/base.raw $dir/packed.qcow2
+programs $dir/programs.raw
+qemu-img convert -c -f raw -O qcow2 $dir/programs.raw $dir/packed.qcow2
+rm $dir/programs.raw
+qemu-img create -q -f qcow2 -o preallocation=metadata $dir/large.qcow2 64G
 sync
 
 empty() {
@@ -63,6 +76,11 @@ empty() {
 
 overlay() {
 	qemu-img create -q -f qcow2 -b base.raw -F raw $dir/a.qcow2
+}
+
+# Nothing is written to it.
+large() {
+	ln $dir/large.qcow2 $dir/a.qcow2
 }
 
 packed() {
@@ -96,6 +114,7 @@ unserve() {
 one_job() {
 	local image=$1 job=$2 who=$3 out
 
+	[ -z "$job" ] || echo "$job: $who" >&2
 	$image
 	sync
 	serve "$who"
@@ -147,9 +166,11 @@ job "random allocating writes, QD 16" empty --rw=randwrite --bs=4k --io_size=2M 
 job "random copying writes, QD 1" overlay --rw=randwrite --bs=4k --io_size=2M --end_fsync=1
 job "random copying writes, QD 16" overlay --rw=randwrite --bs=4k --io_size=2M \
 	--iodepth=16 --end_fsync=1
-job "sequential compressed reads" packed --rw=read --bs=128k --iodepth=8
+job "sequential compressed reads, QD 1" packed --rw=read --bs=128k
+job "sequential compressed reads, QD 8" packed --rw=read --bs=128k --iodepth=8
 job "random compressed reads, QD 1" packed --rw=randread --bs=4k --io_size=1M
 job "random compressed reads, QD 16" packed --rw=randread --bs=4k --io_size=1M --iodepth=16
+job "64 GiB, random reads" large --rw=randread --bs=4k --size=64G --io_size=8M
 for kib in 64 256 1024; do
 	job "scattered, $kib KiB reads" scattered --rw=randread --bs=${kib}k --iodepth=4 --loops=4
 done

@@ -171,11 +171,19 @@ out:
 	pthread_mutex_unlock(&d->lock);
 }
 
+static void on_ahead(void *ctx)
+{
+	struct fdev *d = ctx;
+
+	__atomic_store_n(&d->ahead, true, __ATOMIC_RELAXED);
+}
+
 static const struct sp_ops ops = {
 	.reply = on_reply,
 	.map = on_map,
 	.invalidate = on_invalidate,
 	.commit = on_commit,
+	.ahead = on_ahead,
 };
 
 /* ---- the mapper's life ---- */

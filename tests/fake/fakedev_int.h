@@ -74,6 +74,7 @@ struct fdev {
 	struct ack *acks;
 	struct fault *faults;
 	bool failed;		/* a sync failed */
+	bool ahead;		/* sp_ahead() was asked for */
 	bool dead;		/* the mapper is; nobody listens to it */
 	bool attaching, keep_cache;
 	int64_t busy_since;	/* the only thread is inside sp_handle() since */

@@ -14,6 +14,7 @@
 /* Between requests: what may happen at any time. */
 static void chores(struct fdev *d)
 {
+	unsigned int ahead;
 	bool evict, work;
 	int tries = 100;
 
@@ -21,6 +22,7 @@ static void chores(struct fdev *d)
 	d->clock++;
 	evict = rng_chance(&d->rng, d->opt.evict);
 	work = rng_chance(&d->rng, d->opt.work);
+	ahead = d->ahead ? rng_below(&d->rng, 4) : 0;
 	/* Time goes by: what is done by timer only comes up too. */
 	if (work)
 		__atomic_fetch_add(&sp_clock_skew_ms, rng_below(&d->rng, 2000),
@@ -29,6 +31,10 @@ static void chores(struct fdev *d)
 	fdrain_pump(d, false);
 	if (evict)
 		fdev_evict(d, 30);
+	for (; ahead && !d->dead; ahead--)
+		if (!sp_ahead(d->img))
+			break;
+	fdev_revive(d);
 	if (work) {
 		while (!d->dead && !sp_work(d->img) && --tries)
 			;

@@ -91,11 +91,12 @@ int sp_handle(struct sp_image *img, const struct sp_req *req, bool nonblock)
 	return 0;
 }
 
-void sp_acked(struct sp_image *img, uint64_t token, int res)
+bool sp_acked(struct sp_image *img, uint64_t token, int res)
 {
 	(void)img;
 	acks[nr_acks].token = token;
 	acks[nr_acks++].res = res;
+	return false;
 }
 
 int sp_open(struct sp_image **out, const struct sp_options *opt,
@@ -118,6 +119,16 @@ const struct sp_store *sp_store(const struct sp_image *img, unsigned int i)
 	(void)img;
 	(void)i;
 	return NULL;
+}
+
+static unsigned int nr_ahead, busy_ahead;
+
+bool sp_ahead(struct sp_image *img)
+{
+	(void)img;
+	nr_ahead++;
+	busy_ahead = m.busy;
+	return true;
 }
 
 int sp_work(struct sp_image *img)
@@ -476,6 +487,18 @@ static void more_notes_than_are_pooled_are_sent(void **state)
 	assert_int_equal(m.busy, 0);
 }
 
+static void the_end_waits_for_who_reads_ahead(void **state)
+{
+	(void)state;
+	nr_ahead = 0;
+	assert_true(ubdm_mapper_ahead(&m));
+	assert_int_equal(busy_ahead, 1);
+	assert_int_equal(m.busy, 0);
+	ubdm_mapper_quiet(&m);
+	assert_false(ubdm_mapper_ahead(&m));
+	assert_int_equal(nr_ahead, 1);
+}
+
 static void taken_over_is_told_once(void **state)
 {
 	struct ubdm_fault f[2] = { fault_of(UBDM_FAULT_READ, 6),
@@ -529,6 +552,7 @@ int main(void)
 		T(unknown_fault_is_refused),
 		T(callbacks_keep_their_order),
 		T(more_notes_than_are_pooled_are_sent),
+		T(the_end_waits_for_who_reads_ahead),
 		T(taken_over_is_told_once),
 		T(cancelled_fetch_is_the_end),
 		T(interrupted_fetch_is_armed_again),
