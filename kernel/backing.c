@@ -108,6 +108,7 @@ int ubdm_backing_add(struct ubdm_dev *dev, const struct ubdm_backing_add *arg)
 	b = kzalloc(sizeof(*b), GFP_KERNEL);
 	if (!b)
 		return -ENOMEM;
+	b->instant_tried = jiffies;
 	b->write = arg->flags & UBDM_BACKING_F_WRITE;
 	b->buffered = arg->flags & UBDM_BACKING_F_BUFFERED;
 	b->index = i;

@@ -23,6 +23,8 @@ struct ubdm_backing {
 	bool buffered;
 	bool nowait;			/* the file (or queue) honours NOWAIT */
 	bool dirty;			/* a write completed since the last sync */
+	bool instant;			/* writes complete while they are started ... */
+	unsigned long instant_tried;	/* ... or did not, in this jiffy */
 	errseq_t wb_err;		/* what had failed when it was registered */
 };
 

@@ -229,8 +229,36 @@ static bool start_write(struct ubdm_io *io, bool nowait)
 	return true;
 }
 
-/* One try.  The caller has set the credentials and the allocation scope. */
-static __always_inline void issue(struct ubdm_io *io, bool write, bool nowait)
+/*
+ * Somebody further out has a plug, and what the file system has sent starts, and
+ * ends, only when that is finished.  A write that ends before we are back spares the
+ * worker; where the disk completes at once that is worth to start each by itself,
+ * elsewhere it costs.  Which holds here is tried once in a jiffy.
+ */
+static noinline void start_now(struct ubdm_io *io, struct blk_plug *plug)
+{
+	struct ubdm_backing *b = io->backing;
+	bool instant;
+
+	if (plug->nr_ios != 1)
+		return;
+	if (!READ_ONCE(b->instant)) {
+		if (!time_after(jiffies, READ_ONCE(b->instant_tried)))
+			return;
+		WRITE_ONCE(b->instant_tried, jiffies);
+	}
+	blk_finish_plug(plug);
+	current->plug = plug;
+	instant = atomic_read(&io->ref) == 1;
+	if (READ_ONCE(b->instant) != instant)
+		WRITE_ONCE(b->instant, instant);
+}
+
+/*
+ * One try.  The caller has set the credentials and the allocation scope.  alone:
+ * nothing is gained by starting it together with others.
+ */
+static __always_inline void issue(struct ubdm_io *io, bool write, bool nowait, bool alone)
 {
 	struct bio *bio = io->bio;
 	struct ubdm_backing *b = io->backing;
@@ -275,6 +303,8 @@ static __always_inline void issue(struct ubdm_io *io, bool write, bool nowait)
 		}
 		ki->ki_flags |= IOCB_WRITE | CALLER_COMP;
 		ret = b->file->f_op->write_iter(ki, &iter);
+		if (alone && ret == -EIOCBQUEUED && current->plug)
+			start_now(io, current->plug);
 	} else {
 		ret = b->file->f_op->read_iter(ki, &iter);
 	}
@@ -292,9 +322,9 @@ static __always_inline void issue(struct ubdm_io *io, bool write, bool nowait)
 static noinline void issue_by_worker(struct ubdm_io *io, bool nowait)
 {
 	if (op_is_write(bio_op(io->bio)))
-		issue(io, true, nowait);
+		issue(io, true, nowait, false);
 	else
-		issue(io, false, nowait);
+		issue(io, false, nowait, false);
 }
 
 struct io_scope {
@@ -444,9 +474,9 @@ static __always_inline void issue_inline(struct ubdm_io *io)
 	/* So that what completes at once has completed when the file system returns. */
 	ubdm_plug_finish_empty();
 	if (op_is_write(bio_op(io->bio)))
-		issue(io, true, true);
+		issue(io, true, true, true);
 	else
-		issue(io, false, true);
+		issue(io, false, true, true);
 	current->bio_list = lists;
 	rcu_assign_pointer(current->cred, old);
 	memalloc_noio_restore(noio);

@@ -22,7 +22,7 @@
 struct rng;
 
 #define REC_REQS	2000
-#define REC_FILE_MAX	(24u << 20)	/* bytes of the file that may be written */
+#define REC_FILE_MAX	(96u << 20)	/* bytes of the file that may be written */
 
 /**
  * struct change - what happened to the file
