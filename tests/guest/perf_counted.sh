@@ -14,8 +14,8 @@
 . "$(dirname "$0")/lib.sh"
 requires fio qemu-img jq
 
-# Targets that are not met have a limit that holds what was reached: for reads of
-# files 1,500 was wanted, and 1 % for qcow2; over a disk 1,100. docs/performance.md has the profile.
+# The targets of docs/performance.md: 1,100 over a disk, 1,500 over a file, 1 % for
+# qcow2; for the last two what one run differs from another is added.
 bench=$UBDMAP_SRC/tests/bench
 out=$(mktemp)
 "$bench/counted.sh" --guard --ms 150 --json >"$out"
@@ -37,14 +37,14 @@ for c in inline timer; do
 	for qd in 1 32; do
 		for op in read write; do
 			at_most "$op, $c, QD $qd: over the disk below" \
-				"$(value "disk: ubdmap" $op $c $qd added)" 1150
+				"$(value "disk: ubdmap" $op $c $qd added)" 1100
 		done
 		at_most "read, $c, QD $qd: over the file below" \
-			"$(value "file: ubdmap" read $c $qd added)" 1800
+			"$(value "file: ubdmap" read $c $qd added)" 1600
 		file=$(value "file: ubdmap" read $c $qd instructions)
 		at_most "read, $c, QD $qd: a qcow2 as a raw file" \
 			"$(value "qcow2: ubdmap, thin, written" read $c $qd instructions)" \
-			$((file * 102 / 100))
+			$((file * 1015 / 1000))
 	done
 done
 for qd in 1 32; do
