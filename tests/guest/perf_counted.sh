@@ -44,7 +44,7 @@ for c in inline timer; do
 		file=$(value "file: ubdmap" read $c $qd instructions)
 		at_most "read, $c, QD $qd: a qcow2 as a raw file" \
 			"$(value "qcow2: ubdmap, thin, written" read $c $qd instructions)" \
-			$((file * 1015 / 1000))
+			$((file * 102 / 100))
 	done
 done
 for qd in 1 32; do
