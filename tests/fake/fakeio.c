@@ -394,9 +394,35 @@ int fdev_flush(struct fdev *d)
 	return due ? flush_tid(d, tid) : sync_backings(d);
 }
 
+/*
+ * A request that has registered goes to the mapper.  *done: sectors of it that are
+ * complete now; *tid rises to that of their extents.  Drops the lock.
+ */
+static int miss(struct fdev *d, struct fault *f, const void *buf, unsigned int *tries,
+		uint64_t *done, uint64_t *tid)
+{
+	int rc;
+
+	if (++*tries > MAX_TRIES)
+		fdev_breach("kind %d at %llu makes no progress", f->req.kind,
+			    (unsigned long long)f->req.lba);
+	f->req.priv = f;
+	if (f->req.kind == SP_READ || f->req.kind == SP_WRITE)
+		f->req.seq = rng_chance(&d->rng, 50) ? 0 : rng_below(&d->rng, 1 << 14);
+	widen(d, &f->req);
+	pthread_mutex_unlock(&d->lock);
+	rc = serve(d, f, buf, done);
+	if (*done && f->place && f->place[f->reply.nr_ext - 1].tid > *tid)
+		*tid = f->place[f->reply.nr_ext - 1].tid;
+	end_fault(d, f);
+	fdev_revive(d);
+	fdrain_pump(d, false);
+	return rc;
+}
+
 int fdev_read(struct fdev *d, void *buf, uint64_t lba, uint64_t len)
 {
-	uint64_t end = lba + len, done;
+	uint64_t end = lba + len, done, tid = 0;
 	unsigned int tries = 0;
 	struct sp_extent hit;
 	int rc;
@@ -430,16 +456,7 @@ int fdev_read(struct fdev *d, void *buf, uint64_t lba, uint64_t len)
 		}
 		if (!begin_fault(d, &f))
 			continue;
-		if (++tries > MAX_TRIES)
-			fdev_breach("reading %llu makes no progress", (unsigned long long)lba);
-		f.req.priv = &f;
-		f.req.seq = rng_chance(&d->rng, 50) ? 0 : rng_below(&d->rng, 1 << 14);
-		widen(d, &f.req);
-		pthread_mutex_unlock(&d->lock);
-		rc = serve(d, &f, NULL, &done);
-		end_fault(d, &f);
-		fdev_revive(d);
-		fdrain_pump(d, false);
+		rc = miss(d, &f, NULL, &tries, &done, &tid);
 		if (rc)
 			return rc;
 		pthread_mutex_lock(&d->lock);
@@ -483,18 +500,7 @@ int fdev_write(struct fdev *d, const void *buf, uint64_t lba, uint64_t len, bool
 		}
 		if (!begin_fault(d, &f))
 			continue;
-		if (++tries > MAX_TRIES)
-			fdev_breach("writing %llu makes no progress", (unsigned long long)lba);
-		f.req.priv = &f;
-		f.req.seq = rng_chance(&d->rng, 50) ? 0 : rng_below(&d->rng, 1 << 14);
-		widen(d, &f.req);
-		pthread_mutex_unlock(&d->lock);
-		rc = serve(d, &f, buf, &done);
-		if (done && f.place[f.reply.nr_ext - 1].tid > tid)
-			tid = f.place[f.reply.nr_ext - 1].tid;
-		end_fault(d, &f);
-		fdev_revive(d);
-		fdrain_pump(d, false);
+		rc = miss(d, &f, buf, &tries, &done, &tid);
 		if (rc)
 			return rc;
 		pthread_mutex_lock(&d->lock);
@@ -513,7 +519,7 @@ progress:
 static int range_op(struct fdev *d, enum sp_kind kind, uint64_t lba, uint64_t len,
 		    uint32_t flags)
 {
-	uint64_t end = lba + len, done;
+	uint64_t end = lba + len, done, tid = 0;
 	unsigned int tries = 0;
 	int rc;
 
@@ -531,16 +537,7 @@ static int range_op(struct fdev *d, enum sp_kind kind, uint64_t lba, uint64_t le
 			pthread_mutex_unlock(&d->lock);
 			continue;
 		}
-		if (++tries > MAX_TRIES)
-			fdev_breach("kind %d at %llu makes no progress", kind,
-			       (unsigned long long)lba);
-		f.req.priv = &f;
-		widen(d, &f.req);
-		pthread_mutex_unlock(&d->lock);
-		rc = serve(d, &f, NULL, &done);
-		end_fault(d, &f);
-		fdev_revive(d);
-		fdrain_pump(d, false);
+		rc = miss(d, &f, NULL, &tries, &done, &tid);
 		if (rc)
 			return rc;
 		if (done)

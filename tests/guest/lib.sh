@@ -7,6 +7,9 @@
 #                               when it does not
 #   refuses "claim" COMMAND...  holds when COMMAND fails, by itself and not by a
 #                               signal
+#   check "claim" says STATUS TEXT COMMAND...
+#                               holds when it ends with that status and one line on
+#                               stderr, which has TEXT; within $SAYS_LIMIT seconds
 #   equal "claim" A B           holds when the two texts are the same
 #   ok "claim"                  held
 #   not_ok "claim" [WHY]        did not
@@ -67,6 +70,23 @@ refuses() {
 		not_ok "$tap_claim" "status $tap_rc from: $*
 $(tail -n 40 "$tap_log")"
 	fi
+}
+
+says() {
+	tap_status=$1 tap_text=$2
+	shift 2
+	tap_rc=0
+	# shellcheck disable=SC2086  # a command, or none
+	${SAYS_LIMIT:+timeout $SAYS_LIMIT} "$@" >out 2>err || tap_rc=$?
+	if [ "$tap_rc" = "$tap_status" ] && [ "$(wc -l <err)" = 1 ] &&
+	   grep -q -- "$tap_text" err && [ ! -s out ]; then
+		return 0
+	fi
+	echo "status $tap_rc, stdout:"
+	cat out
+	echo "stderr:"
+	cat err
+	return 1
 }
 
 equal() {

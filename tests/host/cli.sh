@@ -20,23 +20,6 @@ cleanup "rm -rf '$dir'"
 cd "$dir" || exit 1
 truncate -s 16M a.raw
 
-# says STATUS TEXT COMMAND...: fails so, with one line on stderr that has TEXT
-says() {
-	status=$1 text=$2
-	shift 2
-	rc=0
-	"$@" >out 2>err || rc=$?
-	if [ "$rc" = "$status" ] && [ "$(wc -l <err)" = 1 ] &&
-	   grep -q -- "$text" err && [ ! -s out ]; then
-		return 0
-	fi
-	echo "status $rc, stdout:"
-	cat out
-	echo "stderr:"
-	cat err
-	return 1
-}
-
 lists_commands() {
 	ubdmap --help >out && for c in add del list stat map attach detach upgrade monitor bench; do
 		grep -q "^  $c " out || return 1
