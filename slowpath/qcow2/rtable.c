@@ -74,6 +74,8 @@ static int cover_table(struct q2w *w, uint64_t hc, uint64_t n, uint64_t *blocks)
 	uint64_t last = (hc + n - 1) / per;
 	int rc;
 
+	if (last >= w->rt_n)
+		return -EFBIG;
 	for (bi = hc / per; bi <= last; bi++) {
 		if (w->rt[bi])
 			continue;
@@ -190,13 +192,19 @@ static void undo(struct q2w *w, uint64_t hc, uint64_t n, const uint64_t *blocks,
  */
 int rt_grow(struct q2w *w, uint64_t blocks)
 {
-	uint64_t per = w->q->cs / 8, old_n = w->rt_n, hc, *rt, *bits;
-	uint64_t n = (blocks + blocks / 2 + per) / per;
+	uint64_t per = w->q->cs / 8, old_n = w->rt_n, n, hc, *rt, *bits;
+	uint64_t refs = ref_per_block(w->q);
 	int rc;
 
+	/* It counts its own place too, at the end of a file that may be far longer. */
+	if (!w->file->blockdev && blocks < w->nb / refs + 1)
+		blocks = w->nb / refs + 1;
+	n = (blocks + blocks / 2 + per) / per;
 	if (n > Q2_MAX_RT_BYTES >> w->q->cbits)
 		n = Q2_MAX_RT_BYTES >> w->q->cbits;
 	if (n * per < blocks || n * per <= old_n)
+		return -EFBIG;
+	if (!w->file->blockdev && (w->nb + n) / refs >= n * per)
 		return -EFBIG;
 	rt = realloc(w->rt, n * per * 8);
 	if (!rt)

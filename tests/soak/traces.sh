@@ -35,7 +35,7 @@ run() {
 	env "$@" >"$log" 2>&1 </dev/null && { count; return; }
 	echo "round $round, seed $seed: ${*: -1} fails; again with:"
 	echo "  SEED=$seed ROUNDS=1 tests/soak/traces.sh"
-	tail -n 30 "$log"
+	grep -a -m 1 -A 60 'ERROR: \|FAILED' "$log" || tail -n 30 "$log"
 	exit 1
 }
 
