@@ -13,6 +13,7 @@
 #include <setjmp.h>
 #include <cmocka.h>
 #include "../../kernel/fault.c"
+#include "xorshift.h"
 
 #define SIZE	4001		/* sectors; not whole granules */
 #define SHIFT	2
@@ -34,15 +35,7 @@ struct tbio {
 
 static struct ubdm_ftab t;
 static struct tbio bios[NR_BIOS];
-static u64 now, delivered_at[NR_TAGS], rng;
-
-static u32 rnd(u32 n)
-{
-	rng ^= rng << 13;
-	rng ^= rng >> 7;
-	rng ^= rng << 17;
-	return (rng >> 11) % n;
-}
+static u64 now, delivered_at[NR_TAGS];
 
 static int setup(void **state)
 {

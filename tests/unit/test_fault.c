@@ -447,6 +447,5 @@ int main(void)
 		T(killing_spares_the_place_in_flight),
 	};
 
-	rng = 1;
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

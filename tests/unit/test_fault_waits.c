@@ -167,6 +167,5 @@ int main(void)
 		T(the_longest_wait_counts_from_the_attach),
 	};
 
-	rng = 1;
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
