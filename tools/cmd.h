@@ -82,9 +82,11 @@ struct arguments {
 
 int parse_flags(const struct command *cmd, int argc, char **argv,
 		const struct flag *flags, const struct arguments *want);
+int no_such_option(const struct command *cmd, const char *option);
 
-/* size.c: sizes as people write them */
+/* size.c: sizes and numbers as people write them */
 int parse_size(const char *text, uint64_t *bytes);
+int parse_number(const char *text, long least, long most, long *number);
 const char *format_size(uint64_t bytes, char buf[16]);
 
 /* driver.c: reaching the driver, or saying why not */

@@ -85,11 +85,7 @@ struct bench {
 
 static int take_number(const char *name, long most, long *number)
 {
-	char *end;
-
-	errno = 0;
-	*number = strtol(optarg, &end, 10);
-	if (errno || end == optarg || *end || *number < 1 || *number > most)
+	if (parse_number(optarg, 1, most, number))
 		return usage_error(&cmd_bench, "%s %s: a number from 1 to %ld",
 				   name, optarg, most);
 	return EXIT_OK;
@@ -392,10 +388,7 @@ static int run_bench(int argc, char **argv)
 			return show_help(&cmd_bench);
 		status = take(&b, c);
 		if (status < 0)
-			return usage_error(
-				&cmd_bench,
-				"%s: no such option, or its argument is missing",
-				argv[optind - 1]);
+			return no_such_option(&cmd_bench, argv[optind - 1]);
 		if (status)
 			return status;
 	}

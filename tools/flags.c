@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * flags.c - the command line of a command whose options are on or off.
+ * flags.c - the command line of a command whose options are on or off, and what all
+ * say of options that they do not know.
  */
 #include <getopt.h>
 #include <stddef.h>
@@ -53,4 +54,17 @@ int parse_flags(const struct command *cmd, int argc, char **argv,
 	if (argc - optind < want->least || argc - optind > want->most)
 		return usage_error(cmd, "%s", want->else_say);
 	return PARSED;
+}
+
+/**
+ * no_such_option - say so, where options may have arguments
+ * @cmd: whose option it should be
+ * @option: what was typed
+ *
+ * Return: EXIT_USAGE.
+ */
+int no_such_option(const struct command *cmd, const char *option)
+{
+	return usage_error(cmd, "%s: no such option, or its argument is missing",
+			   option);
 }

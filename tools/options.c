@@ -2,7 +2,6 @@
 /*
  * options.c - how to serve; see options.h.
  */
-#include <errno.h>
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
@@ -68,12 +67,9 @@ static int take_cache(const struct command *cmd, struct serve_options *o)
 static int take_seconds(const struct command *cmd, const char *name,
 			int *seconds)
 {
-	char *end;
 	long v;
 
-	errno = 0;
-	v = strtol(optarg, &end, 10);
-	if (errno || end == optarg || *end || v < 0 || v > TIMEOUT_MAX)
+	if (parse_number(optarg, 0, TIMEOUT_MAX, &v))
 		return usage_error(
 			cmd, "%s %s: seconds, at most %d; 0 waits without end",
 			name, optarg, TIMEOUT_MAX);
@@ -148,10 +144,7 @@ int parse_serve(const struct command *cmd, int argc, char **argv, bool internal,
 	while ((c = getopt_long(argc, argv, "rf:b:Ph", longopts, NULL)) >= 0) {
 		ret = c >= OPT_ATTACH && !internal ? -2 : take(cmd, c, o);
 		if (ret == -2)
-			return usage_error(
-				cmd,
-				"%s: no such option, or its argument is missing",
-				argv[optind - 1]);
+			return no_such_option(cmd, argv[optind - 1]);
 		if (ret)
 			return ret;
 	}

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * size.c - sizes as people write and read them; K, M, G, T are powers of 1024.
+ * size.c - sizes and numbers as people write and read them; K, M, G, T are powers
+ * of 1024.
  */
 #include <ctype.h>
 #include <errno.h>
@@ -47,6 +48,32 @@ int parse_size(const char *text, uint64_t *bytes)
 	if (shift && v >> (64 - shift))
 		return -ERANGE;
 	*bytes = (uint64_t)v << shift;
+	return 0;
+}
+
+/**
+ * parse_number - "5", and nothing behind it
+ * @text: what was typed
+ * @least: that it has to be
+ * @most: that it may be
+ * @number: set if it is one
+ *
+ * Return: 0; -EINVAL; -ERANGE if it is none of @least to @most.
+ */
+int parse_number(const char *text, long least, long most, long *number)
+{
+	char *end;
+	long v;
+
+	errno = 0;
+	v = strtol(text, &end, 10);
+	if (errno)
+		return -ERANGE;
+	if (end == text || *end)
+		return -EINVAL;
+	if (v < least || v > most)
+		return -ERANGE;
+	*number = v;
 	return 0;
 }
 

@@ -9,11 +9,7 @@
 . "$(dirname "$0")/guest.inc"
 requires fio qemu-img qemu-io mkfs.ext4 jq
 
-mkfs.ext4 -q /dev/vda
-mkdir /tmp/fs
-mount /dev/vda /tmp/fs
-cleanup "cd /; umount /tmp/fs"
-cd /tmp/fs || exit 1
+work_on /dev/vda
 data src.raw 12 3 7
 truncate -s $(((12 << 20) + 1024)) src.raw
 

@@ -1,18 +1,98 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
-# needs: --smp 2 --mem 1G --disk 4G --timeout 1000
+# needs: --smp 2 --mem 1G --disk 4G --disk 64M --timeout 1000
 #
-# An ordinary disk: udev, partitions, file systems.
+# An ordinary disk: partitions, what is counted of them, udev, file systems.
 
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/guest.inc"
-requires qemu-img parted mkfs.ext4 mkfs.xfs mkfs.btrfs udevadm lsblk blkid
+requires qemu-img parted mkfs.ext4 mkfs.xfs mkfs.btrfs udevadm lsblk blkid fio dmsetup
 
-mkfs.ext4 -q /dev/vda
-mkdir /tmp/fs /tmp/mnt
-mount /dev/vda /tmp/fs
-cleanup "cd /; umount /tmp/fs"
-cd /tmp/fs || exit 1
+work_on /dev/vda
+mkdir /tmp/mnt
+
+# --- statistics of partitions ---
+
+# Reads, sectors read, writes, sectors written, and what is in flight of both.
+counts() {
+	awk '{ print $1, $3, $5, $7, $9 }' "/sys/class/block/$1/stat"
+}
+
+# came CLAIM READS WRITES COMMAND: so many 4K requests were counted, each once,
+# on the partition and on the disk, and nothing is in flight afterwards.
+came() {
+	tap_claim=$1 tap_reads=$2 tap_writes=$3
+	shift 3
+	part=$(counts "${disk}p1") whole=$(counts "$disk")
+	"$@" >/tmp/came 2>&1 || note "status $? from $*: $(cat /tmp/came)"
+	want="$tap_reads $((tap_reads * 8)) $tap_writes $((tap_writes * 8)) 0"
+	equal "$tap_claim: on the partition" "$(since "$part" "${disk}p1")" "$want"
+	equal "$tap_claim: on the disk" "$(since "$whole" "$disk")" "$want"
+}
+
+# Counters of now less those before; in flight is as it is.
+since() {
+	# shellcheck disable=SC2046,SC2086  # words
+	set -- $1 $(counts "$2")
+	echo "$(($6 - $1)) $(($7 - $2)) $(($8 - $3)) $(($9 - $4)) ${10}"
+}
+
+load() {
+	timeout 60 fio --name=load --allow_file_create=0 --filename="${dev}p1" --direct=1 \
+		--ioengine=libaio --bs=4k --size=2M "$@"
+}
+
+# Fast enough for many to begin and end in one tick, which is counted in its own way.
+try_counts() {
+	disk=${dev#/dev/}
+	until_true 20 test -b "${dev}p1"
+	came "$1, what misses" 0 512 load --rw=randwrite --iodepth=16
+	came "$1, reads" 512 0 load --rw=randread --iodepth=16
+	came "$1, writes" 0 512 load --rw=write --iodepth=16
+	came "$1, one at a time" 512 0 load --rw=randread
+	part=$(counts "${disk}p1") whole=$(counts "$disk")
+	dd if="$dev" of=/dev/null bs=4k count=10 skip=256 iflag=direct status=none
+	equal "$1, what is read from the disk is not the partition's" \
+		"$(since "$part" "${disk}p1") $(since "$whole" "$disk")" "0 0 0 0 0 10 80 0 0 0"
+}
+
+modprobe dm-mod
+export DM_DISABLE_UDEV=1	# nobody else makes the nodes
+parted -s /dev/vdb mklabel gpt mkpart one 1MiB 33MiB 2>/tmp/parted.err
+dmsetup create slow --table "0 $(blockdev --getsz /dev/vdb) linear /dev/vdb 0"
+dev=$(ubdmap add -P -f raw /dev/mapper/slow)
+try_counts "on a block device"
+
+# A disk that answers nothing, so that what is in flight can be looked at.
+inflight() {
+	tr -s ' ' <"/sys/class/block/$1/inflight"
+}
+dmsetup suspend slow
+part=$(counts "${disk}p1") whole=$(counts "$disk")
+load --rw=read --size=28k --iodepth=7 >/tmp/reads 2>&1 &
+reads=$!
+load --rw=write --offset=1M --size=20k --iodepth=5 >/tmp/writes 2>&1 &
+writes=$!
+until_true 20 sh -c "[ \"\$(awk '{ print \$9 }' /sys/class/block/${disk}p1/stat)\" -ge 12 ]"
+equal "reads and writes in flight are told apart on the partition" "$(inflight "${disk}p1")" " 7 5"
+equal "and are counted as such before they end" "$(since "$part" "${disk}p1")" "0 0 0 0 12"
+# The block layer counts what bios are in flight where they were sent to only.
+equal "on the disk none of its own is" "$(inflight "$disk"), $(since "$whole" "$disk")" " 0 0, 0 0 0 0 0"
+dmsetup resume slow
+check "once the disk answers they end" wait $reads $writes
+equal "each is counted on the partition, and none is in flight" "$(since "$part" "${disk}p1")" "7 56 5 40 0"
+equal "and on the disk" "$(since "$whole" "$disk")" "7 56 5 40 0"
+equal "of reads or of writes" "$(inflight "${disk}p1"),$(inflight "$disk")" " 0 0, 0 0"
+ubdmap del "$dev"
+dmsetup remove slow
+
+qemu-img create -q -f qcow2 parts.qcow2 64M
+dev=$(ubdmap add parts.qcow2)
+parted -s "$dev" mklabel gpt mkpart one 1MiB 33MiB 2>/tmp/parted.err
+ubdmap del "$dev"
+dev=$(ubdmap add -P parts.qcow2)
+try_counts "on a file"
+ubdmap del "$dev"
 
 # --daemon returns when it listens.
 /lib/systemd/systemd-udevd --daemon 2>/tmp/udev.err

@@ -11,11 +11,7 @@
 . "$(dirname "$0")/guest.inc"
 requires qemu-img parted udevadm stages stale rings
 
-mkfs.ext4 -q /dev/vda
-mkdir /tmp/fs
-mount /dev/vda /tmp/fs
-cleanup "cd /; umount /tmp/fs"
-cd /tmp/fs || exit 1
+work_on /dev/vda
 
 told() {
 	while read -r line; do

@@ -10,11 +10,7 @@
 requires fio qemu-img killer
 
 kills=${KILLS:-24}
-mkfs.ext4 -q /dev/vda
-mkdir /tmp/fs
-mount /dev/vda /tmp/fs
-cleanup "cd /; umount /tmp/fs"
-cd /tmp/fs || exit 1
+work_on /dev/vda
 
 # A base with data below, some of it compressed; an image over it.
 data base.raw 8

@@ -19,11 +19,8 @@
 requires fio qemu-img mkswap hog
 
 mib=${MIB:-1024}
-mkfs.ext4 -q /dev/vda
-mkdir /tmp/fs /tmp/mnt
-mount /dev/vda /tmp/fs
-cleanup "cd /; umount /tmp/fs"
-cd /tmp/fs || exit 1
+work_on /dev/vda
+mkdir /tmp/mnt
 
 # PF_MEMALLOC_NOIO and PF_LOCAL_THROTTLE: what the kernel calls an io-flusher.
 is_flusher() {

@@ -11,11 +11,7 @@ requires qemu-img qemu-io dmsetup mkfs.ext4 bigio
 
 modprobe dm-mod
 export DM_DISABLE_UDEV=1	# nobody else makes the nodes
-mkfs.ext4 -q -b 4096 /dev/vdb
-mkdir /tmp/fs
-mount /dev/vdb /tmp/fs
-cleanup "cd /; umount /tmp/fs"
-cd /tmp/fs || exit 1
+work_on /dev/vdb -b 4096
 
 nothing_waits() {
 	[ "$(counter parked)" = 0 ]

@@ -8,11 +8,7 @@
 . "$(dirname "$0")/guest.inc"
 requires fio qemu-img qemu-io mkfs.ext4
 
-mkfs.ext4 -q /dev/vda
-mkdir /tmp/fs
-mount /dev/vda /tmp/fs
-cleanup "cd /; umount /tmp/fs"
-cd /tmp/fs || exit 1
+work_on /dev/vda
 data src.raw 9 2 6
 
 # kind CLAIM OPTIONS SIZE: an empty one

@@ -8,11 +8,7 @@
 . "$(dirname "$0")/guest.inc"
 requires fio qemu-img mkfs.ext4 python3
 
-mkfs.ext4 -q /dev/vdb
-mkdir /tmp/fs
-mount /dev/vdb /tmp/fs
-cleanup "cd /; umount /tmp/fs"
-cd /tmp/fs || exit 1
+work_on /dev/vdb
 data src.raw 11 2 5
 
 allocated() {

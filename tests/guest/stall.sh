@@ -8,11 +8,7 @@
 . "$(dirname "$0")/guest.inc"
 requires fio qemu-img
 
-mkfs.ext4 -q /dev/vda
-mkdir /tmp/fs
-mount /dev/vda /tmp/fs
-cleanup "cd /; umount /tmp/fs"
-cd /tmp/fs || exit 1
+work_on /dev/vda
 
 value() {
 	ubdmap stat --json "$dev" | sed -n "s/^ *\"$1\": \([0-9]*\).*/\1/p"

@@ -9,11 +9,8 @@
 . "$(dirname "$0")/guest.inc"
 requires qemu-img mkfs.ext4
 
-mkfs.ext4 -q /dev/vda
-mkdir /tmp/fs /tmp/mnt
-mount /dev/vda /tmp/fs
-cleanup "cd /; umount /tmp/fs"
-cd /tmp/fs || exit 1
+work_on /dev/vda
+mkdir /tmp/mnt
 
 kib() {
 	sync -f "$1"

@@ -9,11 +9,8 @@
 . "$(dirname "$0")/guest.inc"
 requires qemu-img dmsetup fio mkfs.ext4 losetup kmap
 
-mkfs.ext4 -q /dev/vda
-mkdir /tmp/fs /tmp/mnt /tmp/mnt2
-mount /dev/vda /tmp/fs
-cleanup "cd /; umount /tmp/fs"
-cd /tmp/fs || exit 1
+work_on /dev/vda
+mkdir /tmp/mnt /tmp/mnt2
 modprobe dm-mod
 export DM_DISABLE_UDEV=1	# nobody else makes the nodes
 modprobe loop

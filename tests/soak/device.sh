@@ -24,11 +24,8 @@ round_time=$((100 * slow))
 [ "$time" -ge $round_time ] || round_time=$time
 end=$(($(date +%s) + time))
 
-mkfs.ext4 -q /dev/vda
-mkdir /tmp/fs /tmp/mnt
-mount /dev/vda /tmp/fs
-cleanup "cd /; umount /tmp/fs"
-cd /tmp/fs || exit 1
+work_on /dev/vda
+mkdir /tmp/mnt
 
 fail() {
 	echo "round $rounds of seed $seed ($kind): $*" >&2

@@ -30,60 +30,23 @@
  *   -W          the same, but commit what they ask for
  *   -x          pread and pwrite on the channel instead of mapping
  */
-#include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-#include <linux/fs.h>
 
-#include "../../mapper/ring.h"
-#include "libubdmap.h"
+#include "toymap.h"
 
-#define FAULTS	16
-#define FETCHES	4
-
-struct fetch {
-	struct ubdm_cmd cmd;
-	struct ubdm_fault faults[FAULTS];
-};
-
-static struct ubdm_ring ring;
 static unsigned int granule_shift = 7;	/* 64 KiB */
 static uint64_t size, run, next_tid = 1, error_granule = UINT64_MAX;
-static bool mixed, hold, drain_flush, no_flush, commit_flush, sync_flush, ended;
+static bool mixed, hold, drain_flush, no_flush, commit_flush, sync_flush;
 
 enum kind { LINEAR, ZERO, XFER, PLACE, OTHER, NR_KINDS };
 
 static enum kind kind = LINEAR;
 static bool *written;		/* ZERO granules */
 static int fds[2], channel;
-static int start_res = -EINPROGRESS, add_res;
-
-static void check(int res, const char *what)
-{
-	if (res >= 0)
-		return;
-	fprintf(stderr, "kmap: %s: %s\n", what, strerror(-res));
-	exit(1);
-}
-
-/* Where allocations fail the driver asks for the same command again. */
-static bool again(struct ubdm_cmd *cmd, int res)
-{
-	if (res != -ENOMEM)
-		return false;
-	ubdm_ring_queue(&ring, cmd);
-	return true;
-}
 
 static void one_done(struct ubdm_cmd *cmd, int res)
 {
-	if (again(cmd, res))
+	if (toy_again(cmd, res))
 		return;
 	/* A forced delete takes faults back. */
 	if (res < 0 && res != -ENOENT && res != -ESHUTDOWN)
@@ -342,7 +305,7 @@ static void late_done(struct ubdm_cmd *cmd, int res)
 	struct ubdm_resolve *r;
 	struct ubdm_cmd *answer;
 
-	if (again(cmd, res))
+	if (toy_again(cmd, res))
 		return;
 	commit(l->tid);
 	r = new_resolve(&answer, l->cookie);
@@ -395,7 +358,7 @@ static void placed(struct ubdm_cmd *cmd, int res)
 {
 	struct placing **at = &placings;
 
-	if (again(cmd, res))
+	if (toy_again(cmd, res))
 		return;
 	while ((void *)*at != cmd)
 		at = &(*at)->next;
@@ -433,23 +396,14 @@ static void ask_sync(int sig)
 	sync_asked = 1;
 }
 
-static void stop_done(struct ubdm_cmd *cmd, int res)
-{
-	(void)cmd;
-	check(res, "stop");
-	ended = true;
-}
-
 static void answer(const struct ubdm_fault *f)
 {
-	static struct ubdm_cmd stop = { .done = stop_done };
 	static unsigned int nr;
 	struct ubdm_resolve *r;
 	struct ubdm_cmd *cmd;
 
 	if (f->kind == UBDM_FAULT_SHUTDOWN) {
-		ubdm_encode_stop(&stop.msg, true, 0);
-		ubdm_ring_queue(&ring, &stop);
+		toy_stop();
 		return;
 	}
 	if (f->kind == UBDM_FAULT_COMMIT) {
@@ -492,84 +446,22 @@ static void answer(const struct ubdm_fault *f)
 	ubdm_ring_queue(&ring, cmd);
 }
 
-static void fetched(struct ubdm_cmd *cmd, int res)
-{
-	struct fetch *f = (struct fetch *)cmd;
-	int i;
-
-	if (again(cmd, res))
-		return;
-	for (i = 0; i < res; i++)
-		answer(&f->faults[i]);
-	if (res < 0) {
-		ended = true;
-		return;
-	}
-	ubdm_ring_queue(&ring, cmd);
-}
-
-static void started(struct ubdm_cmd *cmd, int res)
-{
-	(void)cmd;
-	start_res = res;
-}
-
-static void added(struct ubdm_cmd *cmd, int res)
-{
-	(void)cmd;
-	add_res = res;
-}
-
 static void turn(void)
 {
-	check(ubdm_ring_wait(&ring, 1000), "wait");
-	ubdm_ring_clear(&ring);
-	check(ubdm_ring_turn(&ring), "turn");
+	toy_turn();
 	if (sync_asked) {
 		sync_asked = 0;
 		say_sync();
 	}
 }
 
-static uint64_t file_sectors(int fd)
-{
-	uint64_t bytes;
-	struct stat st;
-
-	if (fstat(fd, &st))
-		return 0;
-	if (!S_ISBLK(st.st_mode))
-		return st.st_size / 512;
-	return ioctl(fd, BLKGETSIZE64, &bytes) ? 0 : bytes / 512;
-}
-
-static int wait_for(int *res, struct ubdm_cmd *cmd, const char *what)
-{
-	ubdm_ring_queue(&ring, cmd);
-	while (*res == -EINPROGRESS && !ended)
-		turn();
-	if (*res == -EINPROGRESS)
-		*res = -ESHUTDOWN;
-	check(*res, what);
-	return *res;
-}
-
 static void stop_at(const char *stage, const char *here, uint32_t index)
 {
 	if (!stage || strcmp(stage, here))
 		return;
-	printf("/dev/ubdmap%u\n", index);
-	fflush(stdout);
+	toy_say(index);
 	for (;;)
 		pause();
-}
-
-static int open_file(const char *path, bool buffered)
-{
-	int fd = open(path, O_RDWR | O_CLOEXEC | (buffered ? 0 : O_DIRECT));
-
-	check(fd < 0 ? -errno : 0, path);
-	return fd;
 }
 
 /* What we do ourselves goes to FILE, of course. */
@@ -580,17 +472,8 @@ static void reuse_number(const char *path)
 	fds[0] = fds[1] = fcntl(number, F_DUPFD_CLOEXEC, number + 1);
 	check(fds[0] < 0 ? -errno : 0, path);
 	close(number);
-	fd = open_file(path, true);
+	fd = toy_open(path, true);
 	check(fd == number ? 0 : -EBADF, "the number is not used again");
-}
-
-static void add_backing(int fd, uint32_t flags)
-{
-	struct ubdm_cmd add = { .done = added };
-
-	add_res = -EINPROGRESS;
-	ubdm_encode_backing_add(&add.msg, fd, flags | UBDM_BACKING_F_WRITE);
-	wait_for(&add_res, &add, "backing");
 }
 
 /* How far the tids have come, of an orphan. */
@@ -600,32 +483,22 @@ static void read_tid(void)
 		struct ubdm_dump_head head;
 		struct ubdm_extent ext[1];
 	} dump;
-	struct ubdm_cmd cmd = { .done = added };
+	struct toy_call c = { 0 };
 
-	add_res = -EINPROGRESS;
-	ubdm_encode_dump(&cmd.msg, &dump.head, 1, 0, 0);
-	wait_for(&add_res, &cmd, "dump");
+	ubdm_encode_dump(&c.cmd.msg, &dump.head, 1, 0, 0);
+	toy_do(&c, "dump");
 	next_tid = dump.head.max_tid + 1;
 }
 
 static void fetch_and_start(const char *stage, uint32_t index)
 {
-	static struct fetch fetches[FETCHES];
-	struct ubdm_cmd start = { .done = started };
-	int i;
-
-	for (i = 0; i < FETCHES; i++) {
-		fetches[i].cmd.done = fetched;
-		ubdm_encode_fetch(&fetches[i].cmd.msg, fetches[i].faults, FAULTS);
-		ubdm_ring_queue(&ring, &fetches[i].cmd);
-	}
+	toy_arm(answer);
 	if (stage && strcmp(stage, "live")) {
 		turn();
 		turn();
 	}
 	stop_at(stage, "armed", index);
-	ubdm_encode_start(&start.msg, granule_shift);
-	wait_for(&start_res, &start, "start");
+	toy_start(granule_shift);
 }
 
 int main(int argc, char **argv)
@@ -705,13 +578,12 @@ int main(int argc, char **argv)
 	if (optind >= argc)
 		return 2;
 	slow = mixed ? argv[optind + 1] : NULL;
-	fds[0] = fds[1] = open_file(argv[optind], buffered);
+	fds[0] = fds[1] = toy_open(argv[optind], buffered);
 	if (slow)
-		fds[1] = open_file(slow, true);
-	size = c.size = file_sectors(fds[0]);
+		fds[1] = toy_open(slow, true);
+	size = c.size = toy_sectors(fds[0]);
 	written = calloc((size >> granule_shift) + 1, sizeof(*written));
-	c.channel = channel = open(UBDM_CHANNEL_PATH, O_RDWR | O_CLOEXEC);
-	check(channel < 0 ? -errno : 0, UBDM_CHANNEL_PATH);
+	c.channel = channel = toy_open_channel();
 	check(ubdm_ctl_open(&ctl), "netlink");
 	if (attach)
 		check(ubdm_ctl_attach(ctl, channel, index, &dev), "attach");
@@ -719,20 +591,18 @@ int main(int argc, char **argv)
 		check(ubdm_ctl_create(ctl, &c, &index), "create");
 	stop_at(stage, "new", index);
 	check(ubdm_ring_init(&ring, channel), "ring");
-	if (attach) {
+	if (attach)
 		read_tid();
-	}
 	if (!attach || more) {
-		add_backing(fds[0], buffered ? UBDM_BACKING_F_BUFFERED : 0);
+		toy_backing(fds[0], buffered ? UBDM_BACKING_F_BUFFERED : 0);
 		if (slow)
-			add_backing(fds[1], UBDM_BACKING_F_BUFFERED);
+			toy_backing(fds[1], UBDM_BACKING_F_BUFFERED);
 	}
 	if (other)
 		reuse_number(other);
 	stop_at(stage, "backing", index);
 	fetch_and_start(stage, index);
-	printf("/dev/ubdmap%u\n", index);
-	fflush(stdout);
+	toy_say(index);
 	if (stage)
 		raise(SIGSTOP);
 	while (!ended)

@@ -10,37 +10,14 @@
  * nanoseconds of this clock, then the device.  With -m the driver keeps MAX of
  * them, and a fault is answered with the one block.  -w: nothing is mapped before.
  */
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <time.h>
-#include <unistd.h>
 
-#include "../../mapper/ring.h"
-#include "libubdmap.h"
+#define TOY_FAULTS	64
+#include "toymap.h"
 
 #define BLOCK	8u		/* sectors */
-#define FAULTS	64
-#define FETCHES	4
 
-struct fetch {
-	struct ubdm_cmd cmd;
-	struct ubdm_fault faults[FAULTS];
-};
-
-static struct ubdm_ring ring;
 static uint64_t nr = 1000000, batch = 4096;
-static bool ended;
-
-static void check(int res, const char *what)
-{
-	if (res >= 0)
-		return;
-	fprintf(stderr, "kscale: %s: %s\n", what, strerror(-res));
-	exit(1);
-}
 
 static struct ubdm_extent extent(uint64_t block)
 {
@@ -48,34 +25,6 @@ static struct ubdm_extent extent(uint64_t block)
 		.lba = block * BLOCK, .len = BLOCK, .off = block * 2 * BLOCK,
 		.type = UBDM_EXT_LINEAR, .perm = UBDM_PERM_R | UBDM_PERM_W,
 	};
-}
-
-static void turn(void)
-{
-	check(ubdm_ring_wait(&ring, 1000), "wait");
-	ubdm_ring_clear(&ring);
-	check(ubdm_ring_turn(&ring), "turn");
-}
-
-/* A command whose result is waited for. */
-struct call {
-	struct ubdm_cmd cmd;
-	int res;
-};
-
-static void called(struct ubdm_cmd *cmd, int res)
-{
-	((struct call *)cmd)->res = res;
-}
-
-static void wait_for(struct call *c, const char *what)
-{
-	c->cmd.done = called;
-	c->res = -EINPROGRESS;
-	ubdm_ring_queue(&ring, &c->cmd);
-	while (c->res == -EINPROGRESS && !ended)
-		turn();
-	check(c->res, what);
 }
 
 static uint64_t now_ns(void)
@@ -89,14 +38,14 @@ static uint64_t now_ns(void)
 static void map_blocks(uint64_t first, uint64_t n)
 {
 	static struct ubdm_extent ext[UBDM_MAX_EXTENTS];
-	struct call c = { .cmd.msg.op = UBDM_CMD_MAP };
+	struct toy_call c = { .cmd.msg.op = UBDM_CMD_MAP };
 	struct ubdm_map *m = (struct ubdm_map *)c.cmd.msg.body;
 
 	for (uint64_t i = 0; i < n; i++)
 		ext[i] = extent(first + i);
 	m->addr = (uintptr_t)ext;
 	m->nr_ext = n;
-	wait_for(&c, "map");
+	toy_do(&c, "map");
 }
 
 /* The order of the batches: 0, 1, ... or as wanted. */
@@ -146,22 +95,13 @@ static void answered(struct ubdm_cmd *cmd, int res)
 	free(cmd);
 }
 
-static void stopped(struct ubdm_cmd *cmd, int res)
-{
-	(void)cmd;
-	check(res, "stop");
-	ended = true;
-}
-
 static void answer(const struct ubdm_fault *f)
 {
-	static struct ubdm_cmd stop = { .done = stopped };
 	struct ubdm_resolve *r;
 	struct ubdm_cmd *cmd;
 
 	if (f->kind == UBDM_FAULT_SHUTDOWN) {
-		ubdm_encode_stop(&stop.msg, true, 0);
-		ubdm_ring_queue(&ring, &stop);
+		toy_stop();
 		return;
 	}
 	cmd = calloc(1, sizeof(*cmd));
@@ -183,39 +123,12 @@ static void answer(const struct ubdm_fault *f)
 	ubdm_ring_queue(&ring, cmd);
 }
 
-static void fetched(struct ubdm_cmd *cmd, int res)
-{
-	struct fetch *f = (struct fetch *)cmd;
-
-	for (int i = 0; i < res; i++)
-		answer(&f->faults[i]);
-	if (res < 0)
-		ended = true;
-	else
-		ubdm_ring_queue(&ring, cmd);
-}
-
-static void start(void)
-{
-	static struct fetch fetches[FETCHES];
-	struct call c = { 0 };
-
-	for (int i = 0; i < FETCHES; i++) {
-		fetches[i].cmd.done = fetched;
-		ubdm_encode_fetch(&fetches[i].cmd.msg, fetches[i].faults, FAULTS);
-		ubdm_ring_queue(&ring, &fetches[i].cmd);
-	}
-	ubdm_encode_start(&c.cmd.msg, 3);
-	wait_for(&c, "start");
-}
-
 int main(int argc, char **argv)
 {
 	struct ubdm_create c = { .index = -1, .block_size = 512,
 				 .phys_block_size = 4096,
 				 .ident = "kscale", .format = "test" };
 	const char *order = "rising";
-	struct call add = { 0 };
 	struct ubdm_ctl *ctl;
 	bool without = false;
 	uint32_t index = 0;
@@ -244,22 +157,19 @@ int main(int argc, char **argv)
 	}
 	if (optind != argc - 1 || !nr || !batch || batch > UBDM_MAX_EXTENTS)
 		return 2;
-	fd = open(argv[optind], O_RDWR | O_CLOEXEC | O_DIRECT);
-	check(fd < 0 ? -errno : 0, argv[optind]);
+	fd = toy_open(argv[optind], false);
 	c.size = nr * BLOCK;
-	c.channel = open(UBDM_CHANNEL_PATH, O_RDWR | O_CLOEXEC);
-	check(c.channel < 0 ? -errno : 0, UBDM_CHANNEL_PATH);
+	c.channel = toy_open_channel();
 	check(ubdm_ctl_open(&ctl), "netlink");
 	check(ubdm_ctl_create(ctl, &c, &index), "create");
 	check(ubdm_ring_init(&ring, c.channel), "ring");
-	ubdm_encode_backing_add(&add.cmd.msg, fd, UBDM_BACKING_F_WRITE);
-	wait_for(&add, "backing");
+	toy_backing(fd, 0);
 	if (!without)
 		map_all(order);
-	start();
-	printf("/dev/ubdmap%u\n", index);
-	fflush(stdout);
+	toy_arm(answer);
+	toy_start(3);
+	toy_say(index);
 	while (!ended)
-		turn();
+		toy_turn();
 	return 0;
 }

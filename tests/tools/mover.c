@@ -17,31 +17,13 @@
  * Prints the device when it is there, and at its end how often it moved how much.
  * Ends with 1 if poison was changed.
  */
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-#include <linux/fs.h>
+#include "toymap.h"
 
-#include "../../mapper/ring.h"
-#include "libubdmap.h"
-
-#define FAULTS		16
-#define FETCHES		4
 #define SHIFT		7		/* a granule is 64 KiB */
 #define SECTORS		(1 << SHIFT)
 #define BYTES		(SECTORS << 9)
 #define MOVES		3		/* at a time */
 #define POISON		0xdb
-
-struct fetch {
-	struct ubdm_cmd cmd;
-	struct ubdm_fault faults[FAULTS];
-};
 
 /* A miss on a granule that is on its way. */
 struct held {
@@ -61,20 +43,11 @@ struct move {
 	uint64_t g;
 };
 
-static struct ubdm_ring ring;
 static struct granule *granules;
 static uint64_t nr_granules, own_start, next_tid = 1, moves, rng = 1;
-static bool invalidate, stopping, ended, spoilt;
-static int own, res_now = -EINPROGRESS;
+static bool invalidate, stopping, spoilt;
+static int own;
 static uint8_t *buf, *poison;
-
-static void check(int res, const char *what)
-{
-	if (res >= 0)
-		return;
-	fprintf(stderr, "mover: %s: %s\n", what, strerror(-res));
-	exit(1);
-}
 
 static uint64_t place(uint64_t g, unsigned int half)
 {
@@ -252,22 +225,8 @@ static void access_fault(const struct ubdm_fault *f)
 	g->held = h;
 }
 
-static void now(struct ubdm_cmd *cmd, int res)
-{
-	(void)cmd;
-	res_now = res;
-}
-
-static void stopped(struct ubdm_cmd *cmd, int res)
-{
-	(void)cmd;
-	(void)res;
-	ended = true;
-}
-
 static void answer(const struct ubdm_fault *f)
 {
-	static struct ubdm_cmd stop = { .done = stopped };
 	struct ubdm_resolve *r;
 	struct ubdm_cmd *cmd;
 
@@ -278,8 +237,7 @@ static void answer(const struct ubdm_fault *f)
 		return;
 	case UBDM_FAULT_SHUTDOWN:
 		stopping = true;
-		ubdm_encode_stop(&stop.msg, true, 0);
-		ubdm_ring_queue(&ring, &stop);
+		toy_stop();
 		return;
 	case UBDM_FAULT_COMMIT:
 	case UBDM_FAULT_FLUSH:
@@ -299,50 +257,6 @@ static void answer(const struct ubdm_fault *f)
 		r->done = 0;
 	}
 	ubdm_ring_queue(&ring, cmd);
-}
-
-static void fetched(struct ubdm_cmd *cmd, int res)
-{
-	struct fetch *f = (struct fetch *)cmd;
-
-	if (res < 0) {
-		ended = true;
-		return;
-	}
-	for (int i = 0; i < res; i++)
-		answer(&f->faults[i]);
-	ubdm_ring_queue(&ring, cmd);
-}
-
-static void turn(void)
-{
-	check(ubdm_ring_wait(&ring, 1000), "wait");
-	ubdm_ring_clear(&ring);
-	check(ubdm_ring_turn(&ring), "turn");
-}
-
-static void do_now(struct ubdm_cmd *cmd, const char *what)
-{
-	res_now = -EINPROGRESS;
-	cmd->done = now;
-	ubdm_ring_queue(&ring, cmd);
-	while (res_now == -EINPROGRESS)
-		turn();
-	check(res_now, what);
-}
-
-static int open_file(const char *path, uint64_t *sectors)
-{
-	int fd = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
-	uint64_t bytes;
-	struct stat st;
-
-	check(fd < 0 || fstat(fd, &st) ? -errno : 0, path);
-	bytes = st.st_size;
-	if (S_ISBLK(st.st_mode) && ioctl(fd, BLKGETSIZE64, &bytes))
-		check(-errno, path);
-	*sectors = bytes / 512;
-	return fd;
 }
 
 static void prepare(uint64_t sectors)
@@ -366,32 +280,22 @@ static uint32_t make(int fd)
 				 .phys_block_size = 4096,
 				 .size = nr_granules * SECTORS,
 				 .ident = "mover", .format = "test" };
-	static struct fetch fetches[FETCHES];
-	struct ubdm_cmd cmd = { 0 };
 	struct ubdm_ctl *ctl;
 	uint32_t index;
 
-	c.channel = open(UBDM_CHANNEL_PATH, O_RDWR | O_CLOEXEC);
-	check(c.channel < 0 ? -errno : 0, UBDM_CHANNEL_PATH);
+	c.channel = toy_open_channel();
 	check(ubdm_ctl_open(&ctl), "netlink");
 	check(ubdm_ctl_create(ctl, &c, &index), "create");
 	check(ubdm_ring_init(&ring, c.channel), "ring");
-	ubdm_encode_backing_add(&cmd.msg, fd, UBDM_BACKING_F_WRITE);
-	do_now(&cmd, "backing");
-	for (int i = 0; i < FETCHES; i++) {
-		fetches[i].cmd.done = fetched;
-		ubdm_encode_fetch(&fetches[i].cmd.msg, fetches[i].faults, FAULTS);
-		ubdm_ring_queue(&ring, &fetches[i].cmd);
-	}
-	ubdm_encode_start(&cmd.msg, SHIFT);
-	do_now(&cmd, "start");
+	toy_backing(fd, 0);
+	toy_arm(answer);
+	toy_start(SHIFT);
 	return index;
 }
 
 int main(int argc, char **argv)
 {
 	static struct move move[MOVES];
-	uint64_t sectors, ignored;
 	int fd, opt;
 
 	while ((opt = getopt(argc, argv, "i")) != -1) {
@@ -401,17 +305,16 @@ int main(int argc, char **argv)
 	}
 	if (argc - optind < 2)
 		return 2;
-	fd = open_file(argv[optind], &sectors);
-	own = open_file(argv[optind + 1], &ignored);
+	fd = toy_open(argv[optind], false);
+	own = toy_open(argv[optind + 1], false);
 	if (argc - optind > 2)
 		own_start = strtoull(argv[optind + 2], NULL, 0);
-	prepare(sectors);
-	printf("/dev/ubdmap%u\n", make(fd));
-	fflush(stdout);
+	prepare(toy_sectors(fd));
+	toy_say(make(fd));
 	for (int i = 0; i < MOVES; i++)
 		move_on(&move[i]);
 	while (!ended)
-		turn();
+		toy_turn();
 	printf("moves %llu\n", (unsigned long long)moves);
 	return spoilt;
 }

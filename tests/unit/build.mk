@@ -4,3 +4,6 @@ FAILALLOC := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc \
 	     -Wl,--wrap=reallocarray,--wrap=aligned_alloc,--wrap=strdup
 test_sweep_LDFLAGS := $(FAILALLOC)
 test_takeover_LDFLAGS := $(FAILALLOC)
+# Of the tool, and making a thread fails.
+test_workers_SRCS := tools/workers.c
+test_workers_LDFLAGS := -Wl,--wrap=pthread_create

@@ -11,17 +11,12 @@
 
 #include "cm.h"
 #include "mapper.h"
+#include "ring_fake.h"
 
 /* --- fake ring ---------------------------------------------------------- */
 
 static struct ubdm_cmd *sent[512];
 static unsigned int nr_sent;
-
-bool ubdm_ring_is_mine(const struct ubdm_ring *ring)
-{
-	(void)ring;
-	return true;
-}
 
 void ubdm_ring_queue(struct ubdm_ring *ring, struct ubdm_cmd *cmd)
 {
@@ -29,14 +24,6 @@ void ubdm_ring_queue(struct ubdm_ring *ring, struct ubdm_cmd *cmd)
 	cmd->local = false;
 	assert_in_range(nr_sent, 0, 511);
 	sent[nr_sent++] = cmd;
-}
-
-void ubdm_ring_queue_local(struct ubdm_ring *ring, struct ubdm_cmd *cmd,
-			   int res)
-{
-	ubdm_ring_queue(ring, cmd);
-	cmd->local = true;
-	cmd->res = res;
 }
 
 int ubdm_ring_init(struct ubdm_ring *ring, int channel)
@@ -55,18 +42,6 @@ int ubdm_ring_turn(struct ubdm_ring *ring)
 {
 	(void)ring;
 	return 0;
-}
-
-int ubdm_ring_wait(struct ubdm_ring *ring, int timeout_ms)
-{
-	(void)ring;
-	(void)timeout_ms;
-	return 0;
-}
-
-void ubdm_ring_clear(struct ubdm_ring *ring)
-{
-	(void)ring;
 }
 
 /* --- fake image --------------------------------------------------------- */

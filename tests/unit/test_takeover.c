@@ -16,6 +16,7 @@
 #include "failalloc.h"
 #include "io.h"
 #include "mapper.h"
+#include "ring_fake.h"
 
 #define SECT(guest)	((uint64_t)(guest) * CRAFT_SECTORS)
 #define SIZE		SECT(CRAFT_GUEST)
@@ -182,12 +183,6 @@ static int execute(struct ubdm_cmd *cmd)
 
 /* ---- the ring ---- */
 
-bool ubdm_ring_is_mine(const struct ubdm_ring *ring)
-{
-	(void)ring;
-	return true;
-}
-
 void ubdm_ring_queue(struct ubdm_ring *ring, struct ubdm_cmd *cmd)
 {
 	(void)ring;
@@ -195,13 +190,6 @@ void ubdm_ring_queue(struct ubdm_ring *ring, struct ubdm_cmd *cmd)
 	cmd->next = NULL;
 	*drv.tail = cmd;
 	drv.tail = &cmd->next;
-}
-
-void ubdm_ring_queue_local(struct ubdm_ring *ring, struct ubdm_cmd *cmd, int res)
-{
-	ubdm_ring_queue(ring, cmd);
-	cmd->local = true;
-	cmd->res = res;
 }
 
 int ubdm_ring_init(struct ubdm_ring *ring, int channel)
@@ -236,18 +224,6 @@ int ubdm_ring_turn(struct ubdm_ring *ring)
 	if (res != INT32_MAX)
 		cmd->done(cmd, res);
 	return 1;
-}
-
-int ubdm_ring_wait(struct ubdm_ring *ring, int timeout_ms)
-{
-	(void)ring;
-	(void)timeout_ms;
-	return 0;
-}
-
-void ubdm_ring_clear(struct ubdm_ring *ring)
-{
-	(void)ring;
 }
 
 /* ---- the embedder ---- */

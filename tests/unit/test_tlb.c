@@ -8,34 +8,13 @@
 #define UBDM_TLB_DEPTH	16
 #include "tlb_model.h"
 
-static struct ubdm_tlb tlb;
 static struct model model;
 
 static int setup(void **state)
 {
-	(void)state;
 	memset(&model, 0, sizeof(model));
 	shim_fail_at = 0;
-	assert_int_equal(shim_nr_alloc, 0);
-	return ubdm_tlb_init(&tlb, U64_MAX);
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	shim_rcu_flush();
-	ubdm_tlb_destroy(&tlb);
-	assert_int_equal(shim_nr_alloc, 0);
-	return 0;
-}
-
-static struct ubdm_extent ext(u64 lba, u64 len, u64 off, u64 tid, u32 flags)
-{
-	return (struct ubdm_extent) {
-		.lba = lba, .len = len, .off = off, .tid = tid, .backing = 1,
-		.type = UBDM_EXT_LINEAR, .perm = UBDM_PERM_R | UBDM_PERM_W,
-		.flags = flags,
-	};
+	return tlb_setup(state);
 }
 
 /* -- random operations ------------------------------------------------------ */
@@ -290,7 +269,7 @@ static void seeds(const struct mix *mix)
 	for (; seed <= last; seed++) {
 		print_message("seed %llu\n", seed);
 		run(seed, mix);
-		assert_int_equal(teardown(NULL), 0);
+		assert_int_equal(tlb_teardown(NULL), 0);
 		assert_int_equal(setup(NULL), 0);
 	}
 }
@@ -572,7 +551,7 @@ static void marks_survive_a_replacement_that_keeps_the_storage(void **state)
 	assert_int_equal(d.flags, 0);
 }
 
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, tlb_teardown)
 
 int main(void)
 {

@@ -3,50 +3,9 @@
  * The TLB with nodes as they are: lockless readers beside a writer, and what an
  * extent costs.
  */
-#define SIZE	(1 << 22)
-#include <stdarg.h>
-#include <stdio.h>
-#include <setjmp.h>
+#include <pthread.h>
 #include <time.h>
-#include <cmocka.h>
-#define SHIM_IMPLEMENTATION
-#include "../../kernel/tlb_node.c"
-#include "../../kernel/tlb.c"
-#include "../../kernel/tlb_hit.h"
-
-static struct ubdm_tlb tlb;
-
-static u64 next_rnd(u64 *rng)
-{
-	*rng ^= *rng << 13;
-	*rng ^= *rng >> 7;
-	*rng ^= *rng << 17;
-	return *rng >> 11;
-}
-
-static int setup(void **state)
-{
-	(void)state;
-	return ubdm_tlb_init(&tlb, U64_MAX);
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	shim_rcu_flush();
-	ubdm_tlb_destroy(&tlb);
-	assert_int_equal(shim_nr_alloc, 0);
-	return 0;
-}
-
-static struct ubdm_extent ext(u64 lba, u64 len, u64 off, u64 tid, u32 flags)
-{
-	return (struct ubdm_extent) {
-		.lba = lba, .len = len, .off = off, .tid = tid, .backing = 1,
-		.type = UBDM_EXT_LINEAR, .perm = UBDM_PERM_R | UBDM_PERM_W,
-		.flags = flags,
-	};
-}
+#include "tlb_real.h"
 
 /* -- readers beside a writer -------------------------------------------------- */
 
@@ -154,17 +113,17 @@ static void install_pair(u64 g)
 
 static void pair_writer(void)
 {
-	u64 g, rng = 99;
+	u64 g, seed = 99;
 	int i;
 
 	for (g = 2; g < ROUNDS && time_left(); g++) {
-		struct ubdm_extent e = ext((next_rnd(&rng) % 50000) * 16, 8, g, 0, 0);
+		struct ubdm_extent e = ext((xorshift(&seed) % 50000) * 16, 8, g, 0, 0);
 
 		install_pair(g);
 		for (i = 0; i < 3; i++) {
-			e.lba = (next_rnd(&rng) % 50000) * 16;
+			e.lba = (xorshift(&seed) % 50000) * 16;
 			ubdm_tlb_install(&tlb, &e, 1);
-			ubdm_tlb_inval_lba(&tlb, (next_rnd(&rng) % 500) * 1600 + 8, 300);
+			ubdm_tlb_inval_lba(&tlb, (xorshift(&seed) % 500) * 1600 + 8, 300);
 		}
 		if (!(g % 8))
 			shim_rcu_flush();
@@ -205,11 +164,11 @@ static u64 marked[NR_MARKED], must_commit_wrong;
 
 static void *marking_reader(void *arg)
 {
-	u64 rng = 12345 + 77 * (uintptr_t)arg, n = 0;
+	u64 seed = 12345 + 77 * (uintptr_t)arg, n = 0;
 	struct ubdm_hit hit;
 
 	while (!stopped()) {
-		unsigned int i = next_rnd(&rng) % NR_MARKED;
+		unsigned int i = xorshift(&seed) % NR_MARKED;
 
 		rcu_read_lock();
 		hit.perm = UBDM_PERM_W;
@@ -261,14 +220,14 @@ static void check_marks(void)
 
 static void marking_writer(void)
 {
-	u64 round, i, rng = 4711;
+	u64 round, i, seed = 4711;
 
 	for (round = 1; round < ROUNDS && time_left(); round++) {
 		u64 tid = round * 1000;
 
 		fresh_slots(tid);
 		for (i = 0; i < 6; i++) {
-			struct ubdm_extent e = ext((next_rnd(&rng) % NR_MARKED) * 16 + 8,
+			struct ubdm_extent e = ext((xorshift(&seed) % NR_MARKED) * 16 + 8,
 						   4, round << 10 | i, 0, 0);
 
 			ubdm_tlb_install(&tlb, &e, 1);
@@ -303,7 +262,7 @@ static void a_mark_that_was_set_is_in_every_later_dump(void **state)
 
 static u64 fill_up(unsigned int how)
 {
-	u64 i, at, rng = 1;
+	u64 i, at, seed = 1;
 	struct ubdm_extent e;
 
 	for (i = 0; i < NR_EXTENTS; i++) {
@@ -321,7 +280,7 @@ static u64 fill_up(unsigned int how)
 			at = i / 1000 * 1000 * 77 % NR_EXTENTS + 999 - i % 1000;
 			break;
 		default:
-			at = next_rnd(&rng) % (1 << 19);
+			at = xorshift(&seed) % (1 << 19);
 			break;
 		}
 		e = ext(at * 4, 2, i * 64, 0, 0);
@@ -344,13 +303,13 @@ static void an_extent_costs_at_most_100_bytes(void **state)
 		u64 nr = fill_up(how), bytes = shim_nr_alloc * UBDM_NODE_BYTES / nr;
 		struct timespec a, b;
 		struct ubdm_hit hit;
-		u64 rng = 5;
+		u64 seed = 5;
 		int i;
 
 		clock_gettime(CLOCK_MONOTONIC, &a);
 		for (i = 0; i < 100000; i++) {
 			rcu_read_lock();
-			ubdm_tlb_lookup(&tlb, next_rnd(&rng) % (nr * 4), &hit);
+			ubdm_tlb_lookup(&tlb, xorshift(&seed) % (nr * 4), &hit);
 			rcu_read_unlock();
 		}
 		clock_gettime(CLOCK_MONOTONIC, &b);
@@ -360,8 +319,8 @@ static void an_extent_costs_at_most_100_bytes(void **state)
 			       a.tv_nsec) / 100000);
 		/* runs split leaves where they begin: half full at worst */
 		assert_true(bytes <= (how == 3 ? 110 : 100));
-		teardown(state);
-		setup(state);
+		tlb_teardown(state);
+		tlb_setup(state);
 	}
 }
 
@@ -385,7 +344,7 @@ static void a_thinned_tree_does_not_keep_its_nodes(void **state)
 	assert_true(shim_nr_alloc * UBDM_NODE_BYTES / tlb.nr <= 200);
 }
 
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define T(f) cmocka_unit_test_setup_teardown(f, tlb_setup, tlb_teardown)
 
 int main(void)
 {

@@ -3,42 +3,12 @@
  * How much memory the TLB takes for an extent, whatever order they come in: at
  * most 100 bytes.  With nodes as large as they are.
  */
-#define SHIM_IMPLEMENTATION
-#include <stdarg.h>
-#include <stdio.h>
-#include <setjmp.h>
-#include <cmocka.h>
-#include "../../kernel/tlb_node.c"
-#include "../../kernel/tlb.c"
+#include "tlb_real.h"
 
 #define NR	30000u		/* a tree of three levels */
 #define MAX_BYTES	100
 
-static struct ubdm_tlb tlb;
-static u64 worst, rng = 88172645463325252ull;
-
-static u32 rnd(u32 n)
-{
-	rng ^= rng << 13;
-	rng ^= rng >> 7;
-	rng ^= rng << 17;
-	return (rng >> 11) % n;
-}
-
-static int setup(void **state)
-{
-	(void)state;
-	return ubdm_tlb_init(&tlb, U64_MAX);
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	shim_rcu_flush();
-	ubdm_tlb_destroy(&tlb);
-	assert_int_equal(shim_nr_alloc, 0);
-	return 0;
-}
+static u64 worst;
 
 /* Extents first, first + 1, ...; no two of all continue each other. */
 static void install(u64 first, unsigned int n)
@@ -76,8 +46,8 @@ static void check_size(const char *what, unsigned int batch)
 
 static void again(void)
 {
-	teardown(NULL);
-	setup(NULL);
+	tlb_teardown(NULL);
+	tlb_setup(NULL);
 }
 
 static const unsigned int batches[] = {
@@ -184,11 +154,12 @@ static void the_worst(void **state)
 
 int main(void)
 {
-#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define T(f) cmocka_unit_test_setup_teardown(f, tlb_setup, tlb_teardown)
 	const struct CMUnitTest tests[] = {
 		T(rising), T(falling), T(many_runs), T(at_random), T(thinned),
 		cmocka_unit_test(the_worst),
 	};
 
+	rng = 88172645463325252ull;
 	return cmocka_run_group_tests_name("extents are at most 100 bytes", tests, NULL, NULL);
 }

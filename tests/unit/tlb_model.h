@@ -8,18 +8,9 @@
 #ifndef TLB_MODEL_H
 #define TLB_MODEL_H
 
-#define SHIM_IMPLEMENTATION
-#include <stdarg.h>
-#include <stdio.h>
-#include <setjmp.h>
-#include <cmocka.h>
-#include "../../kernel/tlb_node.c"
-#include "../../kernel/tlb.c"
-#include "../../kernel/tlb_hit.h"
+#include "tlb_real.h"
 
-#ifndef SIZE
 #define SIZE	512		/* sectors */
-#endif
 
 struct cell {			/* one sector */
 	u8 type, perm;
@@ -32,16 +23,6 @@ struct model {
 	struct cell c[SIZE];
 	u64 committed, max_tid, touched_tid;
 };
-
-static u64 rng;
-
-static u32 rnd(u32 n)
-{
-	rng ^= rng << 13;
-	rng ^= rng >> 7;
-	rng ^= rng << 17;
-	return (rng >> 11) % n;
-}
 
 static bool m_storage(const struct cell *c)
 {

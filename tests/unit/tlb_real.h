@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * tlb_real.h - the kernel's TLB in a test program: the files themselves, one tree, and
+ * that it leaves no memory behind.
+ */
+#ifndef TLB_REAL_H
+#define TLB_REAL_H
+
+#define SHIM_IMPLEMENTATION
+#include <stdarg.h>
+#include <stdio.h>
+#include <setjmp.h>
+#include <cmocka.h>
+#include "../../kernel/tlb_node.c"
+#include "../../kernel/tlb.c"
+#include "../../kernel/tlb_hit.h"
+#include "xorshift.h"
+
+static struct ubdm_tlb tlb;
+
+static int tlb_setup(void **state)
+{
+	(void)state;
+	assert_int_equal(shim_nr_alloc, 0);
+	return ubdm_tlb_init(&tlb, U64_MAX);
+}
+
+static int tlb_teardown(void **state)
+{
+	(void)state;
+	shim_rcu_flush();
+	ubdm_tlb_destroy(&tlb);
+	assert_int_equal(shim_nr_alloc, 0);
+	return 0;
+}
+
+static inline struct ubdm_extent ext(u64 lba, u64 len, u64 off, u64 tid, u32 flags)
+{
+	return (struct ubdm_extent) {
+		.lba = lba, .len = len, .off = off, .tid = tid, .backing = 1,
+		.type = UBDM_EXT_LINEAR, .perm = UBDM_PERM_R | UBDM_PERM_W,
+		.flags = flags,
+	};
+}
+
+#endif /* TLB_REAL_H */
