@@ -47,11 +47,12 @@ undo_later() {
 	undo="$*; $undo"
 }
 
+# Also where set -e is in force: what cannot be undone does not keep the rest.
 undo_all() {
 	local all=$undo
 
 	undo=:
-	eval "$all" >/dev/null 2>&1
+	eval "$all" >/dev/null 2>&1 || :
 }
 
 # again COMMAND...: until it succeeds, for ten seconds: udev opens a device for a
@@ -87,14 +88,15 @@ has() {
 	command -v "$1" >/dev/null || { why="$1 is not installed"; return 1; }
 }
 
-# module NAME [PARAMETER]...: is there; one that was not is unloaded in the end
+# module NAME [PARAMETER]...: is there; one that was not is unloaded in the end, which
+# may be a moment after its device is gone: a server keeps the driver until it has ended
 module() {
 	[ ! -e "/sys/module/$1" ] || return 0
 	if ! modprobe -q "$@"; then
 		why="this kernel has no module $1"
 		return 1
 	fi
-	[ ! -e "/sys/module/$1" ] || undo_later "modprobe -qr $1"
+	[ ! -e "/sys/module/$1" ] || undo_later "again modprobe -qr $1"
 }
 
 attach_ubdmap() {
