@@ -56,10 +56,12 @@ measure() {
 # A row is compared with what it stands on: the raw disk or the file itself.
 summary() {
 	jq -s --argjson order "$(printf '%s\n' "${order[@]}" | jq -R . | jq -s .)" \
-		--arg kernel "$(uname -r)" --arg fio "$(fio --version)" --argjson ms "$ms" --argjson turns "$turns" '
+		--arg kernel "$(uname -r)" --arg fio "$(fio --version)" --argjson ms "$ms" --argjson turns "$turns" \
+		--arg skipped "$(printf '%s\n' "${skipped[@]}")" '
 	def floor_of: if startswith("disk") then "disk: raw"
 		elif startswith("bare") or startswith("miss") then "bare: raw"
-		elif startswith("zero") then "disk: raw" else "file: direct" end;
+		elif startswith("zero") then "disk: raw"
+		elif startswith("null") then . else "file: direct" end;
 	def median: sort | (.[(length - 1) / 2 | floor] + .[length / 2 | floor]) / 2;
 	group_by([.completion, .op, .row, .qd]) | map(.[0] + {
 		instructions: (map(.is) | median | round),
@@ -71,7 +73,9 @@ summary() {
 		      added: (if $floor then .instructions - $floor else null end) }) |
 	sort_by([.completion, .op, (.row as $r | $order | index($r)), .qd]) |
 	{ job: "4K at random, io_uring, O_DIRECT", unit: "instructions for each I/O",
-	  kernel: $kernel, fio: $fio, ms: $ms, turns: $turns, rows: . }' "$results"
+	  kernel: $kernel, fio: $fio, ms: $ms, turns: $turns, rows: .,
+	  skipped: [$skipped | split("\n")[] | select(. != "") | split("\t") |
+		{ row: .[0], why: .[1] }] }' "$results"
 }
 
 order=()

@@ -9,10 +9,12 @@
 #   file: ...	a raw file on ext4 on a disk with memory
 #   qcow2: ...	an image on that file system
 #   zero: ...	an image without data: nothing below is asked
+#   null: ...	a server that answers at once, with nothing below
 #   miss: ...	every read asks a mapper that knows no format (kscale), on a
 #		disk that keeps nothing: what the round trip takes
 #
-# $wanted is a regular expression; what does not match is not set up.
+# $wanted is a regular expression; what does not match is not set up. What cannot be
+# had here is in skipped, as contenders.sh has it; that is ublk only.
 
 declare -A read_only=() stat_of=()
 mib=32
@@ -71,6 +73,21 @@ nbd_row() {
 	row "$1" "$dev"
 }
 
+# ublk_row NAME TYPE [OPTION]...: a null target has no end worth reading to
+ublk_row() {
+	local dev why
+
+	want "$1" || return 0
+	if ! attach_ublk "${@:2}"; then
+		skipped+=("$1"$'\t'"$why")
+	elif [ "$2" = null ]; then
+		add_row "$1" "$dev"
+		stat_of[$1]=/sys/class/block/${dev##*/}/stat
+	else
+		row "$1" "$dev"
+	fi
+}
+
 random_data() {
 	dd if=/dev/urandom of="$1" bs=1M count=$mib status=none "${@:2}"
 }
@@ -106,6 +123,7 @@ file_rows() {
 		random_data "$dir/n.raw"
 		nbd_row "file: qemu-nbd" raw "$dir/n.raw"
 	fi
+	ublk_row "file: ublk" loop -f "$dir/a.raw"
 
 	if want "qcow2: ubdmap, preallocated"; then
 		qemu-img convert -U -f raw -O qcow2 "$dir/a.raw" "$dir/full.qcow2"
@@ -131,6 +149,10 @@ file_rows() {
 	if want "qcow2: qemu-nbd"; then
 		qemu-img convert -U -f raw -O qcow2 "$dir/a.raw" "$dir/n.qcow2"
 		nbd_row "qcow2: qemu-nbd" qcow2 "$dir/n.qcow2"
+	fi
+	if want "qcow2: ublk"; then
+		qemu-img convert -U -f raw -O qcow2 "$dir/a.raw" "$dir/u.qcow2"
+		ublk_row "qcow2: ublk" qcow2 -f "$dir/u.qcow2"
 	fi
 	if want "zero: ubdmap"; then
 		qemu-img create -q -f qcow2 "$dir/z.qcow2" ${mib}M
@@ -159,7 +181,7 @@ prepare_rows() {
 	local irqmode=0 dir=/tmp/bench-$1
 
 	[ "$1" = inline ] || irqmode=2
-	read_only=()
+	read_only=() skipped=()
 	if want_any "disk: raw" "disk: dm-linear" "disk: loop" "disk: ubdmap"; then
 		memory_disk benchdisk $mib irqmode=$irqmode
 		undo_later rmdir /sys/kernel/config/nullb/benchdisk
@@ -172,11 +194,13 @@ prepare_rows() {
 		disk_rows bare benchbare
 	fi
 	if want_any "file: direct" "file: loop" "file: ubdmap" "file: qemu-nbd" \
-		"qcow2: ubdmap, preallocated" "qcow2: ubdmap, thin, written" \
-		"qcow2: ubdmap, compressed, read" "qcow2: qemu-nbd" "zero: ubdmap"; then
+		"file: ublk" "qcow2: ubdmap, preallocated" "qcow2: ubdmap, thin, written" \
+		"qcow2: ubdmap, compressed, read" "qcow2: qemu-nbd" "qcow2: ublk" \
+		"zero: ubdmap"; then
 		memory_fs benchmem $((7 * mib + 64)) "$dir" irqmode=$irqmode
 		undo_later "umount $dir; rmdir /sys/kernel/config/nullb/benchmem"
 		file_rows "$dir"
 	fi
 	! want "miss: round trip" || miss_row $irqmode
+	ublk_row "null: ublk" null
 }

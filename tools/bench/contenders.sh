@@ -84,7 +84,7 @@ file_contenders() {
 	contender "file: loop, page cache" loop "$1" cached
 	contender "file: ubdmap" ubdmap -f raw "$1"
 	contender "file: qemu-nbd" nbd raw "$1"
-	contender "file: ublk" ublk "$1"
+	contender "file: ublk" ublk loop -f "$1"
 	contender "file: dm-linear" none "the target is a file"
 	contender "qcow2: ubdmap, preallocated" full "$@"
 	contender "qcow2: ubdmap, thin, written" thin "${@:2}"
@@ -100,7 +100,7 @@ disk_contenders() {
 	contender "disk: loop, page cache" loop "$1" cached
 	contender "disk: ubdmap" ubdmap -f raw "$1"
 	contender "disk: qemu-nbd" nbd raw "$1"
-	contender "disk: ublk" ublk "$1"
+	contender "disk: ublk" ublk loop -f "$1"
 	for row in "ubdmap, preallocated" "ubdmap, thin, written" qemu-nbd; do
 		contender "qcow2: $row" none "the target is a block device, images need a folder"
 	done

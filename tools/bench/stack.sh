@@ -7,7 +7,7 @@
 #   attach_loop TARGET [cached]       a loop device; with direct I/O if not cached
 #   attach_linear DISK MIB            a dm-linear of the disk's first MIB
 #   attach_nbd FORMAT TARGET          qemu-nbd on the first free /dev/nbdN
-#   attach_ublk FILE                  a ublk server's loop target
+#   attach_ublk TYPE [OPTION]...      a ublk server's target: loop -f FILE, null, ...
 #
 # Each sets dev, or sets why (half a line for the user) and returns 1. What was
 # made is undone by undo_all, last things first.
@@ -47,11 +47,12 @@ undo_later() {
 	undo="$*; $undo"
 }
 
+# Also where set -e is in force: what cannot be undone does not keep the rest.
 undo_all() {
 	local all=$undo
 
 	undo=:
-	eval "$all" >/dev/null 2>&1
+	eval "$all" >/dev/null 2>&1 || :
 }
 
 # again COMMAND...: until it succeeds, for ten seconds: udev opens a device for a
@@ -87,14 +88,15 @@ has() {
 	command -v "$1" >/dev/null || { why="$1 is not installed"; return 1; }
 }
 
-# module NAME [PARAMETER]...: is there; one that was not is unloaded in the end
+# module NAME [PARAMETER]...: is there; one that was not is unloaded in the end, which
+# may be a moment after its device is gone: a server keeps the driver until it has ended
 module() {
 	[ ! -e "/sys/module/$1" ] || return 0
 	if ! modprobe -q "$@"; then
 		why="this kernel has no module $1"
 		return 1
 	fi
-	[ ! -e "/sys/module/$1" ] || undo_later "modprobe -qr $1"
+	[ ! -e "/sys/module/$1" ] || undo_later "again modprobe -qr $1"
 }
 
 attach_ubdmap() {
@@ -159,25 +161,29 @@ attach_nbd() {
 	return 1
 }
 
-# The server names the device it made in no way that all of them share.
+# By a number that is free: what servers say of the device they made is not the same
+# for all of them, and one that fails may leave half a device.
 attach_ublk() {
-	local server before words
+	local server words n=0
 
 	if has ublk; then
-		server=ublk words=(-t loop)
+		server=ublk words=(-t "$1")
 	elif has rublk; then
-		server=rublk words=(loop)
+		server=rublk words=("$1")
 	else
 		why="no ublk server is installed (ublk or rublk)"
 		return 1
 	fi
 	module ublk_drv || return
-	before=" $(echo /dev/ublkb*) "
-	said "$server" add "${words[@]}" -f "$1" || return
-	for dev in /dev/ublkb*; do
-		[[ $before == *" $dev "* ]] || break
-		dev=
+	while [ -e /dev/ublkc$n ]; do
+		n=$((n + 1))
 	done
-	[ -b "$dev" ] || { why="$server made no device"; return 1; }
-	undo_later "$server del -n ${dev#/dev/ublkb}"
+	if ! said $server add "${words[@]}" -n $n "${@:2}"; then
+		[ -e /dev/ublkb$n ] || $server del -n $n >/dev/null 2>&1 || :
+		why="its target $1: $why"
+		return 1
+	fi
+	undo_later "$server del -n $n"
+	dev=/dev/ublkb$n
+	[ -b $dev ] || { why="$server made no device"; return 1; }
 }
