@@ -18,6 +18,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "mapper.h"
 
@@ -530,12 +531,31 @@ static void on_ahead(void *ctx)
 		m->ops->ahead(m->ctx);
 }
 
+/*
+ * sp_ops.take: a thread that may block, the job being its own.  A fault that is not
+ * ours any more gives no data, and takes no answer either.
+ */
+static int on_take(void *ctx, const struct sp_req *req, void *buf, size_t len)
+{
+	struct ubdm_mapper *m = mapper_of(ctx);
+	const struct job *job = req->priv;
+	ssize_t n;
+
+	if (job->walk || !job->cookie)
+		return -ENOENT;
+	n = pread(m->channel, buf, len, UBDM_FAULT_POS(job->cookie, 0));
+	if (n < 0)
+		return -errno;
+	return (size_t)n == len ? 0 : -EIO;
+}
+
 const struct sp_ops ubdm_sp_ops = {
 	.reply = on_reply,
 	.map = on_map,
 	.invalidate = on_invalidate,
 	.commit = on_commit,
 	.ahead = on_ahead,
+	.take = on_take,
 };
 
 /* --- life --------------------------------------------------------------- */
