@@ -197,6 +197,17 @@ void ubdm_ring_queue(struct ubdm_ring *ring, struct ubdm_cmd *cmd)
 	drv.tail = &cmd->next;
 }
 
+bool ubdm_ring_queue_quietly(struct ubdm_ring *ring, struct ubdm_cmd *cmd)
+{
+	ubdm_ring_queue(ring, cmd);
+	return false;
+}
+
+void ubdm_ring_kick(struct ubdm_ring *ring)
+{
+	(void)ring;
+}
+
 void ubdm_ring_queue_local(struct ubdm_ring *ring, struct ubdm_cmd *cmd, int res)
 {
 	ubdm_ring_queue(ring, cmd);
