@@ -48,7 +48,7 @@ inside_first() {
 	if [ "$who" = ubdmap ]; then
 		ubdmap del "$dev"
 	else
-		qemu-nbd -d $dev >/dev/null
+		qemu-nbd -d "$dev" >/dev/null
 		while pidof -q qemu-nbd; do
 			sleep 0.1
 		done
