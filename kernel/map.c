@@ -147,6 +147,16 @@ int ubdm_map(struct ubdm_dev *dev, u64 addr, u32 nr)
 static void front_done(struct ubdm_dev *dev, struct bio *bio, u64 sectors,
 		       struct bio_list *again)
 {
+	if (bio_op(bio) == REQ_OP_WRITE) {
+		/* As drive() would have it, were it looked up again. */
+		if (READ_ONCE(dev->failed)) {
+			ubdm_bio_done(dev, bio, BLK_STS_IOERR);
+			return;
+		}
+		ubdm_count(dev, UBDM_S_WRITE_HITS);
+		ubdm_count_add(dev, UBDM_S_WRITE_SECTORS,
+			       min_t(u64, sectors, bio_sectors(bio)));
+	}
 	if (sectors >= bio_sectors(bio)) {
 		ubdm_bio_done(dev, bio, BLK_STS_OK);
 		return;

@@ -128,8 +128,8 @@ int ubdm_decode_fault(struct sp_req *req, const struct ubdm_fault *fault)
 
 	*req = (struct sp_req){
 		.kind = (enum sp_kind)fault->kind,
-		.flags = fault->flags & UBDM_FAULT_F_NOUNMAP ? SP_REQ_NOUNMAP :
-							       0,
+		.flags = (fault->flags & UBDM_FAULT_F_NOUNMAP ? SP_REQ_NOUNMAP : 0) |
+			 (fault->flags & UBDM_FAULT_F_FUA ? SP_REQ_FUA : 0),
 		.lba = fault->lba,
 		.len = fault->len,
 		.want_lba = fault->want_lba,

@@ -18,6 +18,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "mapper.h"
 
@@ -246,6 +247,21 @@ int ubdm_loop_ask(struct ubdm_mapper *m, const struct sp_req *req,
 	return walk->error;
 }
 
+/*
+ * The answer of a job that this thread runs wakes the ring thread only when
+ * the image's lock is free: it takes it next, for sp_acked().  Nothing that
+ * waits comes between an answer and the end of sp_handle().
+ */
+static _Thread_local bool in_job, kick_due;
+
+static void send_answer(struct job *job)
+{
+	if (!in_job)
+		ubdm_ring_queue(&job->m->ring, &job->cmd);
+	else if (ubdm_ring_queue_quietly(&job->m->ring, &job->cmd))
+		kick_due = true;
+}
+
 /* sp_ops.reply: any thread, the image's lock held. */
 static void on_reply(void *ctx, const struct sp_req *req,
 		     const struct sp_reply *reply)
@@ -277,14 +293,21 @@ static void on_reply(void *ctx, const struct sp_req *req,
 	if (ret)
 		ubdm_ring_queue_local(&m->ring, &job->cmd, ret);
 	else
-		ubdm_ring_queue(&m->ring, &job->cmd);
+		send_answer(job);
 }
 
 void ubdm_job_run(struct ubdm_job *pub)
 {
 	struct job *job = (struct job *)pub;
+	struct ubdm_mapper *m = job->m;
 
-	sp_handle(job->m->img, &job->req, false);
+	in_job = true;
+	sp_handle(m->img, &job->req, false);
+	in_job = false;
+	/* The job may be another's by now, but the mapper waits for its threads. */
+	if (kick_due)
+		ubdm_ring_kick(&m->ring);
+	kick_due = false;
 }
 
 /* --- faults ------------------------------------------------------------- */
@@ -530,12 +553,31 @@ static void on_ahead(void *ctx)
 		m->ops->ahead(m->ctx);
 }
 
+/*
+ * sp_ops.take: a thread that may block, the job being its own.  A fault that is not
+ * ours any more gives no data, and takes no answer either.
+ */
+static int on_take(void *ctx, const struct sp_req *req, void *buf, size_t len)
+{
+	struct ubdm_mapper *m = mapper_of(ctx);
+	const struct job *job = req->priv;
+	ssize_t n;
+
+	if (job->walk || !job->cookie)
+		return -ENOENT;
+	n = pread(m->channel, buf, len, UBDM_FAULT_POS(job->cookie, 0));
+	if (n < 0)
+		return -errno;
+	return (size_t)n == len ? 0 : -EIO;
+}
+
 const struct sp_ops ubdm_sp_ops = {
 	.reply = on_reply,
 	.map = on_map,
 	.invalidate = on_invalidate,
 	.commit = on_commit,
 	.ahead = on_ahead,
+	.take = on_take,
 };
 
 /* --- life --------------------------------------------------------------- */
@@ -557,6 +599,7 @@ void ubdm_loop_init(struct ubdm_mapper *m)
 
 		f->m = m;
 		f->cmd.done = fetch_done;
+		f->cmd.patient = true;
 		ubdm_encode_fetch(&f->cmd.msg, f->faults, FETCH_FAULTS);
 	}
 }
@@ -572,10 +615,18 @@ int ubdm_mapper_process(struct ubdm_mapper *m)
 {
 	int ret;
 
-	ubdm_ring_clear(&m->ring);
-	do
-		ret = ubdm_ring_turn(&m->ring);
-	while (ret > 0);
+	/*
+	 * What we send rings the bell ourselves where it completes at once: so it is
+	 * silenced after the turns, not before, and what rang it looked for once more.
+	 */
+	do {
+		do
+			ret = ubdm_ring_turn(&m->ring);
+		while (ret > 0);
+		ubdm_ring_clear(&m->ring);
+		if (!ret)
+			ret = ubdm_ring_turn(&m->ring);
+	} while (ret > 0);
 
 	if (ret) {
 		pthread_mutex_lock(&m->lock);

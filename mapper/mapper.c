@@ -133,6 +133,7 @@ static int connect_ring(struct ubdm_mapper *m, int channel,
 					 "");
 		return ret;
 	}
+	m->channel = channel;
 	m->have_ring = true;
 	return 0;
 }

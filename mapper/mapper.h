@@ -110,6 +110,7 @@ struct ubdm_mapper {
 	bool (*allow_backing)(void *ctx, const char *path);
 	struct sp_image *img;
 	struct ubdm_ring ring;
+	int channel; /* the embedder's, with have_ring */
 	bool have_ring;
 
 	struct job jobs[UBDM_MAX_JOBS];

@@ -17,16 +17,20 @@
 
 #define SQ_ENTRIES 256 /* a longer batch takes another turn */
 #define CQ_ENTRIES 1024 /* beyond, the kernel keeps a list */
+#define PATIENT_MAX 4 /* half of the FETCHes: the others are armed */
 
-/*
- * Rings the bell of the ring thread.  A full counter would mean that it has
- * rung already.
+/**
+ * ubdm_ring_kick - wake the ring thread
+ * @ring: the ring
+ *
+ * Context: any thread.
  */
-static void kick(struct ubdm_ring *ring)
+void ubdm_ring_kick(struct ubdm_ring *ring)
 {
 	uint64_t one = 1;
 	ssize_t n;
 
+	/* A full counter would mean that the bell has rung already. */
 	do
 		n = write(ring->eventfd, &one, sizeof(one));
 	while (n < 0 && errno == EINTR);
@@ -127,7 +131,8 @@ bool ubdm_ring_is_mine(const struct ubdm_ring *ring)
 	return pthread_equal(ring->thread, pthread_self());
 }
 
-static void enqueue(struct ubdm_ring *ring, struct ubdm_cmd *cmd)
+/* Returns whether the ring thread has to be told. */
+static bool enqueue(struct ubdm_ring *ring, struct ubdm_cmd *cmd)
 {
 	bool was_empty;
 
@@ -137,15 +142,25 @@ static void enqueue(struct ubdm_ring *ring, struct ubdm_cmd *cmd)
 	*ring->queue_tail = cmd;
 	ring->queue_tail = &cmd->next;
 	pthread_mutex_unlock(&ring->lock);
+	return was_empty && !ubdm_ring_is_mine(ring);
+}
 
-	if (was_empty && !ubdm_ring_is_mine(ring))
-		kick(ring);
+bool ubdm_ring_queue_quietly(struct ubdm_ring *ring, struct ubdm_cmd *cmd)
+{
+	cmd->local = false;
+	return enqueue(ring, cmd);
 }
 
 void ubdm_ring_queue(struct ubdm_ring *ring, struct ubdm_cmd *cmd)
 {
-	cmd->local = false;
-	enqueue(ring, cmd);
+	if (cmd->patient && ubdm_ring_is_mine(ring)) {
+		cmd->local = false;
+		cmd->next = ring->patient;
+		ring->patient = cmd;
+		ring->nr_patient++;
+	} else if (ubdm_ring_queue_quietly(ring, cmd)) {
+		ubdm_ring_kick(ring);
+	}
 }
 
 void ubdm_ring_queue_local(struct ubdm_ring *ring, struct ubdm_cmd *cmd,
@@ -153,7 +168,8 @@ void ubdm_ring_queue_local(struct ubdm_ring *ring, struct ubdm_cmd *cmd,
 {
 	cmd->local = true;
 	cmd->res = res;
-	enqueue(ring, cmd);
+	if (enqueue(ring, cmd))
+		ubdm_ring_kick(ring);
 }
 
 /* Takes over what other threads have queued. */
@@ -167,6 +183,26 @@ static void collect(struct ubdm_ring *ring)
 		ring->queue_tail = &ring->queue;
 	}
 	pthread_mutex_unlock(&ring->lock);
+}
+
+/*
+ * A system call for these alone is made only where it has to be.  They go first:
+ * START wants a FETCH that is armed.
+ */
+static void collect_patient(struct ubdm_ring *ring)
+{
+	struct ubdm_cmd *cmd;
+
+	if (!ring->head && ring->nr_patient <= PATIENT_MAX)
+		return;
+	while ((cmd = ring->patient)) {
+		ring->patient = cmd->next;
+		cmd->next = ring->head;
+		if (!ring->head)
+			ring->tail = &cmd->next;
+		ring->head = cmd;
+	}
+	ring->nr_patient = 0;
 }
 
 static bool prepare(struct ubdm_ring *ring, struct ubdm_cmd *cmd)
@@ -204,6 +240,7 @@ static int fill(struct ubdm_ring *ring)
 	int n = 0;
 
 	collect(ring);
+	collect_patient(ring);
 	while (ring->head) {
 		struct ubdm_cmd *cmd = ring->head;
 

@@ -29,6 +29,7 @@ struct io_uring;
  * @msg: what is sent
  * @res: see ubdm_ring_queue_local()
  * @local: dito
+ * @patient: sent along with the next that is not, or when several of them wait
  */
 struct ubdm_cmd {
 	struct ubdm_cmd *next;
@@ -36,6 +37,7 @@ struct ubdm_cmd {
 	struct ubdm_msg msg;
 	int res;
 	bool local;
+	bool patient;
 };
 
 struct ubdm_ring {
@@ -43,6 +45,8 @@ struct ubdm_ring {
 	pthread_t thread;
 	int eventfd;
 	struct ubdm_cmd *head, **tail; /* to be sent; ring thread's share */
+	struct ubdm_cmd *patient; /* those that wait for company */
+	unsigned int nr_patient;
 	unsigned int in_flight;
 
 	pthread_mutex_t lock; /* innermost */
@@ -68,6 +72,19 @@ bool ubdm_ring_is_mine(const struct ubdm_ring *ring);
  * @cmd: the command; @cmd->msg and @cmd->done are set
  */
 void ubdm_ring_queue(struct ubdm_ring *ring, struct ubdm_cmd *cmd);
+
+/**
+ * ubdm_ring_queue_quietly - as ubdm_ring_queue(), without waking the ring thread
+ * @ring: the ring
+ * @cmd: the command; @cmd->msg and @cmd->done are set
+ *
+ * For who holds a lock that the ring thread is going to want.
+ *
+ * Return: whether the caller must ubdm_ring_kick(), soon, and before it waits for
+ * anything that the ring thread does.
+ */
+bool ubdm_ring_queue_quietly(struct ubdm_ring *ring, struct ubdm_cmd *cmd);
+void ubdm_ring_kick(struct ubdm_ring *ring);
 
 /**
  * ubdm_ring_queue_local - not sent: its done comes with @res, in its turn

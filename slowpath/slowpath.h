@@ -74,6 +74,7 @@ struct sp_extent {
 };
 
 #define SP_REQ_NOUNMAP		(1 << 0)	/* ZEROES: keep the space */
+#define SP_REQ_FUA		(1 << 1)	/* WRITE: DONE would not be enough */
 
 /**
  * struct sp_req - one fault
@@ -134,8 +135,12 @@ struct sp_reply {
  * @ahead: have sp_ahead() called, by as many threads as there are CPUs to spare;
  *	NULL: nothing is read ahead that has to be decompressed
  *
- * All are called with the image's lock held, possibly from any thread that is
- * inside sp_handle(), sp_ahead() or sp_work().  They queue and return.
+ * @take: copy the first @len bytes of WRITE's data to @buf, for an answer of DONE;
+ *	0, or -errno, with some of it in @buf or nothing.  NULL: it cannot be had
+ *
+ * All but @take are called with the image's lock held, possibly from any thread that is
+ * inside sp_handle(), sp_ahead() or sp_work().  They queue and return.  @take is called
+ * inside sp_handle() where that may block, without the lock.
  */
 struct sp_ops {
 	void (*reply)(void *ctx, const struct sp_req *req,
@@ -145,6 +150,7 @@ struct sp_ops {
 			   uint64_t len, uint64_t token);
 	void (*commit)(void *ctx, uint64_t tid);
 	void (*ahead)(void *ctx);
+	int (*take)(void *ctx, const struct sp_req *req, void *buf, size_t len);
 };
 
 struct sp_err {

@@ -20,11 +20,11 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
@@ -236,6 +236,8 @@ static void take_ack(struct mapper_process *p)
 		return;
 	if (n <= 0 && !p->opt.attach)
 		p->withdraw = WITHDRAW_TRIES;
+	/* Somebody else may have it open, so that a close alone would not do. */
+	epoll_ctl(p->epoll, EPOLL_CTL_DEL, p->opt.ready_fd, NULL);
 	close(p->opt.ready_fd);
 	p->opt.ready_fd = -1;
 }
@@ -250,29 +252,63 @@ static void try_withdraw(struct mapper_process *p)
 			"nobody waited for the device, but it is in use: serving on");
 }
 
+/* What main waits for; the number is the bit of it in what came. */
+enum source { FROM_RING, FROM_SIGNALS, FROM_DONE, FROM_READY, NR_SOURCES };
+
+/* poll() would ask each of them four times for each fault. */
+static int watch(struct mapper_process *p, enum source source, int fd)
+{
+	struct epoll_event ev = { .events = EPOLLIN, .data.u32 = source };
+
+	if (p->watched & 1u << source)
+		return 0;
+	if (epoll_ctl(p->epoll, EPOLL_CTL_ADD, fd, &ev))
+		return -errno;
+	p->watched |= 1u << source;
+	return 0;
+}
+
+/* A bit for each source that has something; 0: none, -errno. */
+static int wait_for_any(struct mapper_process *p, int ms)
+{
+	struct epoll_event ev[NR_SOURCES];
+	int ret, came = 0;
+
+	ret = watch(p, FROM_RING, ubdm_mapper_fd(p->m));
+	if (!ret && p->ready && p->opt.ready_fd >= 0)
+		ret = watch(p, FROM_READY, p->opt.ready_fd);
+	if (ret)
+		return ret;
+	ret = epoll_wait(p->epoll, ev, NR_SOURCES, ms);
+	while (ret > 0)
+		came |= 1 << ev[--ret].data.u32;
+	return came;
+}
+
 bool mapper_turn(struct mapper_process *p, int ms)
 {
-	struct pollfd fds[] = {
-		{ .fd = ubdm_mapper_fd(p->m), .events = POLLIN },
-		{ .fd = p->signals, .events = POLLIN },
-		{ .fd = p->done, .events = POLLIN },
-		{ .fd = p->ready ? p->opt.ready_fd : -1, .events = POLLIN },
-	};
+	int came;
 
 	if (p->withdraw)
 		ms = WITHDRAW_MS;
-	if (poll(fds, 4, ms) <= 0) {
+	came = wait_for_any(p, ms);
+	if (came < 0) {
+		tell_log(p, LOG_ERR, "waiting for the device: %s", strerror(-came));
+		p->gone = came;
+		return false;
+	}
+	if (!came) {
 		if (p->withdraw)
 			try_withdraw(p);
 		return false;
 	}
-	if (fds[0].revents)
+	if (came & 1 << FROM_RING)
 		ubdm_mapper_process(p->m);
-	if (fds[1].revents)
+	if (came & 1 << FROM_SIGNALS)
 		take_signal(p);
-	if (fds[3].revents)
+	if (came & 1 << FROM_READY)
 		take_ack(p);
-	return fds[2].revents;
+	return came & 1 << FROM_DONE;
 }
 
 static int serve_on(struct mapper_process *p)
@@ -307,9 +343,10 @@ static int set_up_process(struct mapper_process *p)
 
 	p->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	p->done = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (p->signals < 0 || p->done < 0)
+	p->epoll = epoll_create1(EPOLL_CLOEXEC);
+	if (p->signals < 0 || p->done < 0 || p->epoll < 0)
 		return -errno;
-	return 0;
+	return watch(p, FROM_SIGNALS, p->signals) ?: watch(p, FROM_DONE, p->done);
 }
 
 /* From now on nobody is there to read our stderr, nor is it ours. */

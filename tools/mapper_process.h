@@ -43,6 +43,8 @@ struct mapper_process {
 	pthread_t back;
 	bool have_back;
 	int channel, signals, done; /* fds; done: back has finished */
+	int epoll; /* of these, and of the mapper's */
+	unsigned int watched; /* what is in it already */
 	uint32_t index;
 
 	pthread_mutex_t lock;

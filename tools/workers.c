@@ -102,8 +102,9 @@ void workers_add(struct workers *w, struct ubdm_job *job)
 	pthread_mutex_lock(&w->lock);
 	*w->tail = job;
 	w->tail = &job->next;
-	pthread_cond_signal(&w->more);
 	pthread_mutex_unlock(&w->lock);
+	/* Not before: who is woken would only wait for the lock. */
+	pthread_cond_signal(&w->more);
 }
 
 void workers_ahead(struct workers *w)

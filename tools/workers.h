@@ -21,7 +21,7 @@ struct workers {
 	pthread_cond_t more;
 	struct ubdm_job *head, **tail; /* under lock */
 	bool stop; /* under lock */
-	bool (*ahead)(void *ctx); /* a step; true: there is another.  NULL: never */
+	bool (*ahead)(void *ctx); /* a step; true: there is another.  Needed if max_ahead */
 	void *ctx;
 	unsigned int max_ahead;
 	bool want_ahead; /* these three under lock */

@@ -214,7 +214,9 @@ struct ubdm_fetch {
  * @addr: address of @nr_ext struct ubdm_extent (unless INLINE)
  * @done: DONE: sectors of the front request, from its start, that are complete,
  *	at least one block (what remains is looked up again), but ignored for
- *	FLUSH; HOLD: milliseconds, at most 60000
+ *	FLUSH; HOLD: milliseconds, at most 60000.  A WRITE that is DONE was taken by
+ *	pread() and written by the mapper; whether it is durable, which
+ *	UBDM_FAULT_F_FUA asks for, is then the mapper's to see to
  * @nr_ext: 0..UBDM_MAX_EXTENTS
  * @error: ERROR: -errno
  * @flags: UBDM_RESOLVE_F_*

@@ -2,9 +2,16 @@
 /*
  * copy.c - copy on write (rule 7).
  *
- * The new cluster is written whole with the old content, also what the guest is
- * about to overwrite, and mapped when that is done.  Meanwhile the guest cluster
- * is marked busy and the lock dropped.
+ * The new cluster is written whole, with the old content and over it what the write
+ * that asked for it has there; when that is done it is mapped, and with the same
+ * answer the write is.  Who cannot have the write's data, or may not end it (FUA),
+ * writes the old content alone and leaves the write to the guest.  Meanwhile the
+ * guest cluster is marked busy and the lock dropped.
+ *
+ * The write may be in the new cluster before it is acknowledged, and whatever comes
+ * then finds it as it would find any write that was under way: if this mapper dies
+ * nobody names the new cluster, and the next one copies again for the same write; if
+ * the answer is refused the entry falls back to the old cluster.
  *
  * A cluster that reads zeros and kept its place in the file is made zero there,
  * and then mapped likewise.
@@ -19,6 +26,7 @@ struct job {
 	uint64_t gc;
 	uint64_t hc;
 	bool kept;
+	uint64_t merged;	/* sectors of the write, from its first one, in the copy */
 	uint8_t *buf;
 	struct pend *p;
 	struct chg *c;
@@ -37,15 +45,31 @@ static int start(struct q2w *w, struct job *j)
 		j->hc = q2_offset(entry) >> w->q->cbits;
 		return 0;
 	}
-	j->buf = sp_buf_alloc(w->q->cs);
+	j->buf = buffer_get(w);
 	if (!j->buf)
 		return -ENOMEM;
 	j->hc = pool_take(w, 1, &n);
 	return n ? 0 : -ENOSPC;
 }
 
+/* What the write has of this cluster goes over the old content.  No lock. */
+static void merge(struct q2w *w, struct job *j, const struct sp_req *req)
+{
+	const struct sp_ops *ops = w->img->opt.ops;
+	uint64_t lba = gc_lba(w, j->gc), end = gc_end(w, j->gc);
+	uint64_t len = (req->lba + req->len < end ? req->lba + req->len : end) - req->lba;
+
+	if (req->kind != SP_WRITE || req->flags & SP_REQ_FUA || !ops->take)
+		return;
+	j->merged = len;
+	if (ops->take(w->img->opt.ctx, req, j->buf + ((req->lba - lba) << SP_SECTOR_SHIFT),
+		      len << SP_SECTOR_SHIFT))
+		j->merged = 0;
+}
+
 /* Old content, with zeros over what ZEROES names.  Drops the lock. */
-static int transfer(struct q2w *w, struct job *j, const struct need *need)
+static int transfer(struct q2w *w, struct job *j, const struct sp_req *req,
+		    const struct need *need)
 {
 	uint64_t lba = gc_lba(w, j->gc), len = gc_end(w, j->gc) - lba;
 	size_t bytes = len << SP_SECTOR_SHIFT;
@@ -61,10 +85,12 @@ static int transfer(struct q2w *w, struct job *j, const struct need *need)
 			       need->len << SP_SECTOR_SHIFT);
 	}
 	pthread_mutex_unlock(&w->img->lock);
-	if (j->kept)
+	if (j->kept) {
 		rc = sp_file_zero(w->file, j->hc << w->q->cbits, w->q->cs);
-	else
+	} else {
+		merge(w, j, req);
 		rc = sp_file_pwrite(w->file, j->buf, w->q->cs, j->hc << w->q->cbits);
+	}
 	pthread_mutex_lock(&w->img->lock);
 	if (!rc && (w->img->failed || w->img->gone))
 		rc = -EIO;
@@ -74,6 +100,7 @@ static int transfer(struct q2w *w, struct job *j, const struct need *need)
 static void answer(struct q2w *w, struct job *j, const struct sp_req *req,
 		   const struct need *need)
 {
+	uint64_t done = need->len ? need->len : j->merged;
 	struct sp_extent e;
 	struct extents x = { .nr = 1, .ext = &e };
 
@@ -83,9 +110,9 @@ static void answer(struct q2w *w, struct job *j, const struct sp_req *req,
 	chg_send(w, j->p);
 	w->img->stats.cows++;
 	linear_extent(w, &e, j->gc, 1, j->hc, j->p->tid,
-		      SP_EXT_REPLACE | (need->len ? SP_EXT_TOUCHED : 0));
-	if (need->len)
-		reply_done(w->img, req, &x, need->len, j->p->tid);
+		      SP_EXT_REPLACE | (done ? SP_EXT_TOUCHED : 0));
+	if (done)
+		reply_done(w->img, req, &x, done, j->p->tid);
 	else
 		reply_redrive(w->img, req, &x, j->p->tid);
 }
@@ -107,7 +134,7 @@ int copy_cluster(struct q2w *w, const struct sp_req *req, const struct need *nee
 	rc = start(w, &j);
 	if (!rc) {
 		j.c->busy = true;
-		rc = transfer(w, &j, need);
+		rc = transfer(w, &j, req, need);
 		j.c->busy = false;
 		if (rc && !j.kept)
 			hc_drop(w, j.hc);
@@ -121,6 +148,6 @@ int copy_cluster(struct q2w *w, const struct sp_req *req, const struct need *nee
 		if (j.c)
 			chg_put(w, j.c);
 	}
-	sp_buf_free(j.buf);
+	buffer_put(w, j.buf);
 	return rc;
 }

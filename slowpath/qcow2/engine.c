@@ -31,6 +31,7 @@ static void engine_exit(struct sp_image *img)
 	free(w->pool);
 	free(w->drop);
 	sp_buf_free(w->round_buf);
+	buffers_exit(w);
 	free(w);
 	q->w = NULL;
 }

@@ -147,6 +147,9 @@ struct q2w {
 	uint64_t snap_nr, snap_room;
 	uint8_t *round_buf;
 
+	struct buffer *buffers;		/* free ones */
+	struct chunk *chunks;		/* of which they are parts */
+
 	struct stream stream[NR_STREAMS];
 	uint64_t stream_clock;
 };
@@ -238,6 +241,11 @@ uint64_t gc_lba(const struct q2w *w, uint64_t gc);
 uint64_t gc_end(const struct q2w *w, uint64_t gc);
 void linear_extent(const struct q2w *w, struct sp_extent *e, uint64_t gc, uint64_t n,
 		   uint64_t hc, uint64_t tid, uint32_t flags);
+
+/* buffer.c */
+uint8_t *buffer_get(struct q2w *w);
+void buffer_put(struct q2w *w, uint8_t *buf);
+void buffers_exit(struct q2w *w);
 
 /* write.c, stream.c, copy.c, zero.c */
 int try_write(struct sp_image *img, const struct sp_req *req, struct need *need);

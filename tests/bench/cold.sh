@@ -64,10 +64,6 @@ programs() {
 }
 
 noise $dir/base.raw
-programs $dir/programs.raw
-qemu-img convert -c -f raw -O qcow2 $dir/programs.raw $dir/packed.qcow2
-rm $dir/programs.raw
-qemu-img create -q -f qcow2 -o preallocation=metadata $dir/large.qcow2 64G
 sync
 
 empty() {
@@ -80,10 +76,17 @@ overlay() {
 
 # Nothing is written to it.
 large() {
+	[ -e $dir/large.qcow2 ] || qemu-img create -q -f qcow2 \
+		-o preallocation=metadata $dir/large.qcow2 64G
 	ln $dir/large.qcow2 $dir/a.qcow2
 }
 
 packed() {
+	if [ ! -e $dir/packed.qcow2 ]; then
+		programs $dir/programs.raw
+		qemu-img convert -c -f raw -O qcow2 $dir/programs.raw $dir/packed.qcow2
+		rm $dir/programs.raw
+	fi
 	cp --reflink=never $dir/packed.qcow2 $dir/a.qcow2
 }
 

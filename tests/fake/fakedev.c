@@ -178,12 +178,32 @@ static void on_ahead(void *ctx)
 	__atomic_store_n(&d->ahead, true, __ATOMIC_RELAXED);
 }
 
+static int on_take(void *ctx, const struct sp_req *req, void *buf, size_t len)
+{
+	struct fault *f = req->priv;
+	struct fdev *d = ctx;
+	bool refuse;
+
+	if (f->req.kind != SP_WRITE || req->lba != f->req.lba ||
+	    !len || len > f->req.len << SP_SECTOR_SHIFT)
+		fdev_breach("%zu bytes taken of kind %d", len, f->req.kind);
+	pthread_mutex_lock(&d->lock);
+	refuse = d->dead || rng_chance(&d->rng, d->opt.untaken);
+	pthread_mutex_unlock(&d->lock);
+	if (refuse || !f->data)
+		return -ENOENT;
+	memcpy(buf, f->data, len);
+	f->taken = true;
+	return 0;
+}
+
 static const struct sp_ops ops = {
 	.reply = on_reply,
 	.map = on_map,
 	.invalidate = on_invalidate,
 	.commit = on_commit,
 	.ahead = on_ahead,
+	.take = on_take,
 };
 
 /* ---- the mapper's life ---- */

@@ -39,6 +39,7 @@ struct fdev;
  * @rekill: percent of attaches after a kill that see another kill soon
  * @crowd: percent of faults that go to the mapper although there is one for
  *	their cluster already; more than the driver does
+ * @untaken: percent of WRITE faults whose data the mapper cannot have
  * @widen: percent of faults that others wait on too, around the front request
  */
 struct fdev_opts {
@@ -50,13 +51,14 @@ struct fdev_opts {
 	bool (*allow_backing)(void *ctx, const char *path);
 	uint64_t seed;
 	unsigned int evict, late, refuse, place_fail, work, slow, widen, rekill, crowd;
+	unsigned int untaken;
 };
 
 /* What happened; by enum sp_kind where there is an index. */
 struct fdev_stats {
 	unsigned int faults[6];
 	unsigned int places, redrives, holds, refused, evicted, invals, commits, acks;
-	unsigned int maps, attaches, flush_local, read_hits, write_hits;
+	unsigned int maps, attaches, flush_local, read_hits, write_hits, merged;
 };
 
 int fdev_open(struct fdev **out, const struct fdev_opts *opt, struct sp_err *err);

@@ -42,6 +42,8 @@ struct ack {
 
 struct fault {
 	struct sp_req req;
+	const void *data;	/* WRITE: the front request's, NULL: not to be had */
+	bool taken;		/* and the slowpath has it */
 	uint64_t start, end;	/* granules */
 	struct fault *next;
 	bool answered;

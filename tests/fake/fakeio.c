@@ -271,6 +271,8 @@ static int serve(struct fdev *d, struct fault *f, const void *buf, uint64_t *don
 	*done = 0;
 again:
 	f->answered = false;
+	f->taken = false;
+	f->data = buf;
 	rc = handle(d, f);
 	if (rc)
 		return rc == -ESTALE ? 0 : rc;	/* a new mapper gets it again */
@@ -281,8 +283,11 @@ again:
 		d->stats.redrives++;
 		return 0;
 	case SP_DONE:
-		if (f->req.kind == SP_READ || f->req.kind == SP_WRITE)
+		if (f->req.kind == SP_READ || (f->req.kind == SP_WRITE && !f->taken))
 			fdev_breach("DONE for kind %d", f->req.kind);
+		if (f->req.flags & SP_REQ_FUA)
+			fdev_breach("DONE for a FUA write");
+		d->stats.merged += f->req.kind == SP_WRITE;
 		if (f->req.kind != SP_FLUSH &&
 		    (!f->reply.done || f->reply.done > f->req.len))
 			fdev_breach("DONE %llu of %llu", (unsigned long long)f->reply.done,
@@ -475,7 +480,8 @@ int fdev_write(struct fdev *d, const void *buf, uint64_t lba, uint64_t len, bool
 	chores(d);
 	pthread_mutex_lock(&d->lock);
 	while (lba < end) {
-		struct fault f = { .req = { .kind = SP_WRITE, .lba = lba, .len = end - lba } };
+		struct fault f = { .req = { .kind = SP_WRITE, .lba = lba, .len = end - lba,
+					    .flags = fua ? SP_REQ_FUA : 0 } };
 		struct active io;
 
 		if (d->failed) {

@@ -549,7 +549,7 @@ static void session_kill(unsigned int ops, struct rng *r)
 static void session_threads(unsigned int ops)
 {
 	struct fdev_opts o = { .evict = 20, .late = 50, .work = 10, .widen = 50, .slow = 10,
-			       .refuse = 2, .place_fail = 5 };
+			       .refuse = 2, .place_fail = 5, .untaken = 30 };
 	struct thread t[THREADS];
 	int i;
 

@@ -23,6 +23,17 @@ void ubdm_ring_queue_local(struct ubdm_ring *ring, struct ubdm_cmd *cmd, int res
 	cmd->res = res;
 }
 
+bool ubdm_ring_queue_quietly(struct ubdm_ring *ring, struct ubdm_cmd *cmd)
+{
+	ubdm_ring_queue(ring, cmd);
+	return false;
+}
+
+void ubdm_ring_kick(struct ubdm_ring *ring)
+{
+	(void)ring;
+}
+
 /* Nor anything to wait for. */
 int ubdm_ring_wait(struct ubdm_ring *ring, int timeout_ms)
 {

@@ -576,6 +576,74 @@ static void t11_zero_cluster_with_stale_storage(void **state)
 	finish();
 }
 
+/* ---- 7: a write that goes with the copy ---- */
+
+/*
+ * Fails with fewer or more sectors DONE than the write has of the cluster, without
+ * SP_EXT_TOUCHED in answer() of qcow2/copy.c (the FLUSH is none of the mapper's
+ * then), and without c->f1 there.
+ */
+static void r7_a_write_is_done_with_its_copy(void **state)
+{
+	(void)state;
+	begin();
+	put(100, 1, 1);
+	flush();
+	assert_int_equal(rec_write(dev, SECT(G_PACKED) + 3, 2, 0x44, false), 0);
+	assert_int_equal(fdev_stats(dev)->merged, 1);
+	assert_int_equal(fdev_stats(dev)->write_hits, 1);	/* the one before */
+	assert_int_equal(rec_read(dev), -1);
+	flush();
+	fdev_evict(dev, 100);
+	assert_int_equal(rec_read(dev), -1);
+	finish();
+}
+
+/* The rest of it, in the next cluster, is looked up again.  Fails likewise. */
+static void r7_a_write_goes_on_behind_its_copy(void **state)
+{
+	(void)state;
+	begin();
+	assert_int_equal(rec_write(dev, SECT(G_NONE) - 2, 5, 0x45, false), 0);
+	assert_int_equal(fdev_stats(dev)->merged, 1);
+	assert_int_equal(fdev_stats(dev)->write_hits, 1);
+	assert_int_equal(rec_read(dev), -1);
+	flush();
+	finish();
+}
+
+/*
+ * DONE would end it before it is durable.  Fails without SP_REQ_FUA in merge() of
+ * qcow2/copy.c.
+ */
+static void r7_a_fua_write_is_not_done_with_its_copy(void **state)
+{
+	(void)state;
+	begin();
+	assert_int_equal(rec_write(dev, SECT(G_PACKED) + 3, 2, 0x46, true), 0);
+	assert_int_equal(fdev_stats(dev)->merged, 0);
+	assert_int_equal(fdev_stats(dev)->write_hits, 1);
+	finish();
+}
+
+/* The same write comes to the next mapper, whatever of it is in some cluster. */
+static void r7_a_copy_is_made_again_after_a_kill(void **state)
+{
+	unsigned int n;
+
+	(void)state;
+	for (n = 1; n < 12; n++) {
+		begin();
+		put(100, 1, 1);
+		flush();
+		fdev_kill_at(dev, n);
+		put(G_PACKED, 1, 0x47);
+		assert_int_equal(rec_read(dev), -1);
+		flush();
+		finish();
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest directed[] = {
@@ -594,6 +662,10 @@ int main(void)
 		TEST(t7_flush_into_a_flush),
 		TEST(t7_fua_into_a_flush),
 		TEST(t11_zero_cluster_with_stale_storage),
+		TEST(r7_a_write_is_done_with_its_copy),
+		TEST(r7_a_write_goes_on_behind_its_copy),
+		TEST(r7_a_fua_write_is_not_done_with_its_copy),
+		TEST(r7_a_copy_is_made_again_after_a_kill),
 	};
 
 	return RUN_TRIALS(directed);

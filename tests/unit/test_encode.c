@@ -374,7 +374,7 @@ static void faults_become_requests(void **state)
 	(void)state;
 	assert_int_equal(ubdm_decode_fault(&r, &f), 0);
 	assert_int_equal(r.kind, SP_ZEROES);
-	assert_int_equal(r.flags, SP_REQ_NOUNMAP);
+	assert_int_equal(r.flags, SP_REQ_NOUNMAP | SP_REQ_FUA);
 	assert_int_equal(r.lba, 16);
 	assert_int_equal(r.len, 8);
 	assert_int_equal(r.want_lba, 8);
@@ -382,6 +382,11 @@ static void faults_become_requests(void **state)
 	assert_int_equal(r.seq, 100);
 	assert_int_equal(r.tid, 3);
 	assert_null(r.priv);
+
+	f.kind = UBDM_FAULT_WRITE;
+	f.flags = UBDM_FAULT_F_FUA;
+	assert_int_equal(ubdm_decode_fault(&r, &f), 0);
+	assert_int_equal(r.flags, SP_REQ_FUA);
 
 	f.kind = UBDM_FAULT_SHUTDOWN;
 	assert_int_equal(ubdm_decode_fault(&r, &f), -EPROTO);

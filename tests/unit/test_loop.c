@@ -6,8 +6,10 @@
  * when a test says so.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cm.h"
 #include "mapper.h"
@@ -450,6 +452,31 @@ static void callbacks_keep_their_order(void **state)
 	assert_int_equal(m.busy, 0);
 }
 
+/* A file stands for the channel: what is at the fault's position is its data. */
+static void data_of_a_write_is_taken_by_its_cookie(void **state)
+{
+	struct ubdm_fault f = fault_of(UBDM_FAULT_WRITE, 9);
+	FILE *file = tmpfile();
+	char buf[8] = "";
+
+	(void)state;
+	assert_non_null(file);
+	m.channel = fileno(file);
+	assert_int_equal(pwrite(m.channel, "written", 8, UBDM_FAULT_POS(9, 0)), 8);
+	hold_answers = true;
+	deliver(0, &f, 1);
+	assert_int_equal(ubdm_sp_ops.take(&m, &taken[0], buf, 8), 0);
+	assert_string_equal(buf, "written");
+	/* Less than there should be, and nobody's. */
+	assert_int_equal(ubdm_sp_ops.take(&m, &taken[0], buf, 9), -EIO);
+	((struct job *)taken[0].priv)->cookie = 0;
+	assert_int_equal(ubdm_sp_ops.take(&m, &taken[0], buf, 8), -ENOENT);
+	((struct job *)taken[0].priv)->cookie = 9;
+	ubdm_sp_ops.reply(&m, &taken[0], &answer);
+	complete(sent[nr_sent - 1], 0);
+	fclose(file);
+}
+
 static void more_notes_than_are_pooled_are_sent(void **state)
 {
 	(void)state;
@@ -526,6 +553,7 @@ int main(void)
 		T(commit_fault_is_a_flush_nobody_waits_for),
 		T(unknown_fault_is_refused),
 		T(callbacks_keep_their_order),
+		T(data_of_a_write_is_taken_by_its_cookie),
 		T(more_notes_than_are_pooled_are_sent),
 		T(the_end_waits_for_who_reads_ahead),
 		T(taken_over_is_told_once),

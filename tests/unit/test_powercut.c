@@ -209,7 +209,7 @@ static void run_trace(struct rng *r, uint64_t seed, const struct kind *k)
 	struct fdev_opts o = { .path = in_scratch("img.qcow2"), .format = "qcow2",
 			       .seed = seed, .evict = 20, .late = 40, .work = 25,
 			       .rekill = k->kills ? 20 : 0, .refuse = k->trouble ? 10 : 0,
-			       .place_fail = k->trouble ? 10 : 0 };
+			       .place_fail = k->trouble ? 10 : 0, .untaken = 30 };
 	unsigned int i, nr = env("CUT_OPS", 60);
 	struct sp_err err;
 	struct fdev *d;

@@ -229,7 +229,7 @@ static int attach_at_last(void)
 static bool round_n(unsigned int n, enum what what)
 {
 	struct fdev_opts o = { .path = in_scratch("img.qcow2"), .format = "qcow2", .seed = seed,
-			       .late = 20, .work = 20 };
+			       .late = 20, .work = 20, .untaken = 20 };
 	bool crashed = true, hit;
 	int rc;
 
