@@ -82,15 +82,16 @@ inside() {
 			--randrepeat=0 --gtod_reduce=1 --fixedbufs=1 \
 			--registerfiles=1 --scramble_buffers=0 --time_based \
 			--runtime=${ms}0ms --iodepth="$qd" "${batch[@]}" >/dev/null &
+		# Not for the row's own processes, a mapper perhaps.
+		local fio=$! was ios
 		# Until it runs.
-		local was ios
 		read -r was _ _ _ ios _ <"${stat_of[$row]}"; was=$((was + ios))
 		while read -r now _ _ _ ios _ <"${stat_of[$row]}" &&
 			[ $((now + ios - was)) -lt 100 ]; do
 			sleep 0.01
 		done
 		/tmp/profmark "${stat_of[$row]}" $ms >/share/ios
-		wait
+		wait "$fio"
 	done
 	cat /proc/kallsyms >/share/kallsyms
 }
