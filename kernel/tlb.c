@@ -19,6 +19,8 @@
 #define GFP_EVICT	(GFP_NOWAIT | __GFP_NOWARN)
 
 #define EVICT_LEAVES	256	/* looked at in one go, at least */
+#define EVICT_SPARE_PART	32	/* of the bound; but no more than ... */
+#define EVICT_SPARE_MAX		64ull	/* ... so many extents */
 
 static u64 end_of(u64 start, u64 len)
 {
@@ -500,6 +502,15 @@ static unsigned int evict(struct ubdm_tlb *tlb, unsigned int nr)
 	return done;
 }
 
+/*
+ * What is forgotten beyond what the bound demands: where it is reached, a MAP in so
+ * many evicts for all of them, instead of each for itself.
+ */
+static u64 spare(const struct ubdm_tlb *tlb)
+{
+	return min(tlb->max / EVICT_SPARE_PART, EVICT_SPARE_MAX);
+}
+
 /**
  * ubdm_tlb_install() - install a transaction of extents
  * @tlb: the TLB
@@ -544,7 +555,7 @@ int ubdm_tlb_install(struct ubdm_tlb *tlb, const struct ubdm_extent *ext,
 	}
 	ubdm_txn_publish(&txn);
 	if (tlb->nr > tlb->max)
-		evict(tlb, min_t(u64, tlb->nr - tlb->max, UINT_MAX / 2));
+		evict(tlb, min_t(u64, tlb->nr - tlb->max + spare(tlb), UINT_MAX / 2));
 unlock:
 	mutex_unlock(&tlb->lock);
 	return err ? err : superseded;

@@ -173,6 +173,26 @@ static void copy_into(struct ubdm_txn *txn, struct ubdm_tlb_node *dst,
 	}
 }
 
+/* Close the gap of n bits from bit i on. */
+static unsigned long narrow(unsigned long word, unsigned int i, unsigned int n)
+{
+	unsigned long low = BIT(i) - 1;
+
+	return (word & low) | ((word >> n) & ~low);
+}
+
+/* Entries i to i + n of a leaf's nr are dropped, those behind move up. */
+static void squeeze(struct ubdm_tlb_node *leaf, unsigned int i, unsigned int n,
+		    unsigned int nr)
+{
+	unsigned int tail = nr - i - n;
+
+	memmove(leaf->start + i, leaf->start + i + n, tail * sizeof(u64));
+	memmove(leaf->slot + i, leaf->slot + i + n, tail * sizeof(*leaf->slot));
+	leaf->accessed = narrow(leaf->accessed, i, n);
+	leaf->touched = narrow(leaf->touched, i, n);
+}
+
 /* Leave only the first n entries. */
 static void cut(struct ubdm_tlb_node *node, unsigned int n)
 {
@@ -723,7 +743,7 @@ static void merge(struct ubdm_txn *txn, unsigned int l)
  */
 int ubdm_txn_drop(struct ubdm_txn *txn, unsigned long slots)
 {
-	unsigned int l = txn->depth - 1, i, kept = 0;
+	unsigned int l = txn->depth - 1, i, n, kept;
 	struct ubdm_tlb_node *leaf;
 
 	if (reserve(txn, nr_foreign(txn)))
@@ -732,14 +752,15 @@ int ubdm_txn_drop(struct ubdm_txn *txn, unsigned long slots)
 	txn->finger = false;
 
 	leaf = txn->path[l].node;
-	for (i = 0; i < leaf->nr; i++) {
-		if (slots & BIT(i))
-			continue;
-		leaf->start[kept] = leaf->start[i];
-		leaf->slot[kept] = leaf->slot[i];
-		assign_bit_in(&leaf->accessed, kept, leaf->accessed & BIT(i));
-		assign_bit_in(&leaf->touched, kept, leaf->touched & BIT(i));
-		kept++;
+	kept = leaf->nr;
+	/* From behind, a row of neighbours at a time. */
+	while (slots) {
+		n = __fls(slots) + 1;
+		i = slots == ~0UL >> (BITS_PER_LONG - n) ? 0 :
+		    __fls(~slots & (BIT(n) - 1)) + 1;
+		squeeze(leaf, i, n - i, kept);
+		kept -= n - i;
+		slots &= BIT(i) - 1;
 	}
 	txn->nr -= leaf->nr - kept;
 	cut(leaf, kept);

@@ -97,6 +97,7 @@ static inline void clear_bit(unsigned int i, unsigned long *p)
 }
 
 #define __ffs(x)	((unsigned int)__builtin_ctzl(x))
+#define __fls(x)	((unsigned int)(BITS_PER_LONG - 1 - __builtin_clzl(x)))
 #define hweight_long(x)	((unsigned int)__builtin_popcountl(x))
 
 /* -- locks -------------------------------------------------------------- */

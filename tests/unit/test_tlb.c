@@ -336,6 +336,13 @@ static void committed_extents_become_one_when_their_leaf_changes(void **state)
 	assert_int_equal(tlb.nr, 2);	/* 8..24 and, not looked at, 0..8 */
 }
 
+static void look_up(u64 lba, struct ubdm_hit *hit)
+{
+	rcu_read_lock();
+	ubdm_tlb_lookup(&tlb, lba, hit);
+	rcu_read_unlock();
+}
+
 static void an_evicted_extent_was_not_accessed_lately(void **state)
 {
 	struct ubdm_hit hit;
@@ -351,19 +358,62 @@ static void an_evicted_extent_was_not_accessed_lately(void **state)
 	assert_int_equal(ubdm_tlb_evict(&tlb, 20), 20);	/* clears all bits */
 	assert_int_equal(tlb.nr, 80);
 	for (i = 20; i < 100; i += 2) {
-		rcu_read_lock();
-		ubdm_tlb_lookup(&tlb, i * 4, &hit);
-		rcu_read_unlock();
+		look_up(i * 4, &hit);
 		assert_int_equal(hit.type, UBDM_EXT_LINEAR);
 	}
 	assert_int_equal(ubdm_tlb_evict(&tlb, 40), 40);
 	for (i = 20; i < 100; i += 2) {
-		rcu_read_lock();
-		ubdm_tlb_lookup(&tlb, i * 4, &hit);
-		rcu_read_unlock();
+		look_up(i * 4, &hit);
 		assert_int_equal(hit.type, UBDM_EXT_LINEAR);
 	}
 	assert_int_equal(tlb.evicted, 60);
+}
+
+static void who_was_accessed_is_known_when_others_are_gone(void **state)
+{
+	struct ubdm_hit hit;
+	unsigned int i;
+
+	(void)state;
+	for (i = 0; i < 40; i++) {
+		struct ubdm_extent e = ext(i * 4, 2, i, 0, 0);
+
+		assert_int_equal(ubdm_tlb_install(&tlb, &e, 1), 0);
+	}
+	assert_int_equal(ubdm_tlb_evict(&tlb, 1), 1);	/* 0, and clears all bits */
+	for (i = 3; i < 40; i += 4)
+		look_up(i * 4, &hit);
+	for (i = 1; i < 40; i += 4)
+		assert_int_equal(ubdm_tlb_inval_lba(&tlb, i * 4, 2), 0);
+	shim_rcu_flush();
+	assert_int_equal(ubdm_tlb_evict(&tlb, 19), 19);
+	for (i = 3; i < 40; i += 4) {
+		look_up(i * 4, &hit);
+		assert_int_equal(hit.type, UBDM_EXT_LINEAR);
+	}
+}
+
+/* It costs a copy of its leaf to forget one; a full TLB must not do so each time. */
+static void a_full_tlb_evicts_for_many_at_once(void **state)
+{
+	u64 lowest = U64_MAX, evicted = 0;
+	unsigned int i, times = 0;
+
+	(void)state;
+	tlb.max = 640;
+	for (i = 0; i < 6400; i++) {
+		struct ubdm_extent e = ext(i * 7 % 6400 * 4, 2, i, 0, 0);
+
+		assert_int_equal(ubdm_tlb_install(&tlb, &e, 1), 0);
+		shim_rcu_flush();
+		assert_true(tlb.nr <= 640);
+		times += tlb.evicted != evicted;
+		evicted = tlb.evicted;
+		if (evicted)
+			lowest = min(lowest, tlb.nr);
+	}
+	assert_in_range(times, 1, 6400 / 20);
+	assert_in_range(lowest, 640 - 20, 640);
 }
 
 static void uncommitted_extents_are_never_evicted(void **state)
@@ -562,6 +612,8 @@ int main(void)
 		T(sequential_clean_extents_become_one),
 		T(committed_extents_become_one_when_their_leaf_changes),
 		T(an_evicted_extent_was_not_accessed_lately),
+		T(who_was_accessed_is_known_when_others_are_gone),
+		T(a_full_tlb_evicts_for_many_at_once),
 		T(uncommitted_extents_are_never_evicted),
 		T(eviction_under_the_writers_lock_does_nothing),
 		T(a_journal_extent_permits_nothing),
