@@ -134,8 +134,9 @@ broken() {
 	ubdmap bench --size 16M --runtime 3 --turns 2 --rows "file: (direct|ubdmap)" \
 		--loads "reads, QD 1$" scratch >out 2>err &
 	pid=$!
-	until_true 20 sh -c 'pidof fio && ubdmap list | grep scratch'
-	sleep 3
+	# What fills the row is dd.
+	until_true 60 sh -c 'for p in $(pidof fio); do
+		ls -l /proc/$p/fd; done | grep "ubdmap0$"' || return
 	ubdmap del --force ubdmap0
 	wait $pid && return 1
 	cat out err

@@ -152,12 +152,22 @@ static void send_map(struct move *m, bool write, void (*done)(struct ubdm_cmd *,
 	ubdm_ring_queue(&ring, &m->cmd);
 }
 
+/* What is sent behind the STOP is refused; there is nothing left to move then. */
+static bool refused(int res, const char *what)
+{
+	if (stopping && res == -ESHUTDOWN)
+		return true;
+	check(res, what);
+	return false;
+}
+
 /* Nobody reads the old place any more. */
 static void unread(struct ubdm_cmd *cmd, int res)
 {
 	struct move *m = (struct move *)cmd;
 
-	check(res, "MAP");
+	if (refused(res, "MAP"))
+		return;
 	own_io(true, poison, place(m->g, !granules[m->g].half));
 	moved(m);
 }
@@ -167,7 +177,8 @@ static void unwritten(struct ubdm_cmd *cmd, int res)
 {
 	struct move *m = (struct move *)cmd;
 
-	check(res, "MAP");
+	if (refused(res, "MAP"))
+		return;
 	copy(m->g);
 	send_map(m, true, unread);
 }
@@ -177,7 +188,8 @@ static void unused(struct ubdm_cmd *cmd, int res)
 {
 	struct move *m = (struct move *)cmd;
 
-	check(res, "INVALIDATE");
+	if (refused(res, "INVALIDATE"))
+		return;
 	copy(m->g);
 	own_io(true, poison, place(m->g, !granules[m->g].half));
 	moved(m);
