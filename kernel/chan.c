@@ -20,6 +20,8 @@ struct call {
 	struct ubdm_dev *dev;
 	struct io_uring_cmd *cmd;
 	unsigned int issue_flags;
+	struct ubdm_extent *ext;	/* MAP, RESOLVE: of ubdm_take_extents() */
+	void *out;			/* DUMP: for the mapper's memory */
 };
 
 union body {
@@ -48,7 +50,7 @@ static int after_drain(const struct call *c, int ret)
 	return ret;
 }
 
-static int do_start(const struct call *c, const union body *b)
+static int do_start(struct call *c, const union body *b)
 {
 	if (b->start.flags || memchr_inv(b->start.pad, 0, sizeof(b->start.pad)) ||
 	    b->start.granule_shift > UBDM_MAX_GRANULE_SHIFT)
@@ -57,12 +59,12 @@ static int do_start(const struct call *c, const union body *b)
 			      c->issue_flags);
 }
 
-static int do_fetch(const struct call *c, const union body *b)
+static int do_fetch(struct call *c, const union body *b)
 {
 	return ubdm_fetch(c->dev, c->chan, c->cmd, &b->fetch, c->issue_flags);
 }
 
-static int do_stop(const struct call *c, const union body *b)
+static int do_stop(struct call *c, const union body *b)
 {
 	if (b->stop.flags & ~(UBDM_STOP_F_DONE | UBDM_STOP_F_DETACH) ||
 	    b->stop.error > 0 || b->stop.error < -MAX_ERRNO)
@@ -75,20 +77,31 @@ static int do_stop(const struct call *c, const union body *b)
 	return 0;
 }
 
-static int do_resolve(const struct call *c, const union body *b)
+static void take_resolve(struct call *c, const union body *b)
 {
-	return after_drain(c, ubdm_resolve(c->dev, c->chan, c->cmd, &b->resolve,
-					   c->issue_flags));
+	if (!(b->resolve.flags & UBDM_RESOLVE_F_INLINE))
+		c->ext = ubdm_take_extents(b->resolve.addr, b->resolve.nr_ext);
 }
 
-static int do_map(const struct call *c, const union body *b)
+static int do_resolve(struct call *c, const union body *b)
+{
+	return after_drain(c, ubdm_resolve(c->dev, c->chan, c->cmd, &b->resolve,
+					   c->ext, c->issue_flags));
+}
+
+static void take_map(struct call *c, const union body *b)
+{
+	c->ext = ubdm_take_extents(b->map.addr, b->map.nr_ext);
+}
+
+static int do_map(struct call *c, const union body *b)
 {
 	if (b->map.flags)
 		return -EINVAL;
-	return after_drain(c, ubdm_map(c->dev, b->map.addr, b->map.nr_ext));
+	return after_drain(c, ubdm_map(c->dev, c->ext, b->map.nr_ext));
 }
 
-static int do_inval(const struct call *c, const union body *b)
+static int do_inval(struct call *c, const union body *b)
 {
 	const struct ubdm_invalidate *i = &b->inval;
 	u64 end;
@@ -114,53 +127,68 @@ static int do_inval(const struct call *c, const union body *b)
 	return after_drain(c, ret ?: 1);
 }
 
-static int do_commit(const struct call *c, const union body *b)
+static int do_commit(struct call *c, const union body *b)
 {
 	if (b->commit.flags || b->commit.pad)
 		return -EINVAL;
 	return ubdm_flush_check(c->dev) ?: ubdm_tlb_commit(&c->dev->tlb, b->commit.tid);
 }
 
-static int do_backing_add(const struct call *c, const union body *b)
+static int do_backing_add(struct call *c, const union body *b)
 {
 	return ubdm_backing_add(c->dev, &b->add);
 }
 
-static int do_backing_get(const struct call *c, const union body *b)
+static int do_backing_get(struct call *c, const union body *b)
 {
 	return b->ref.flags ? -EINVAL : ubdm_backing_get_fd(c->dev, b->ref.index);
 }
 
-static int do_backing_del(const struct call *c, const union body *b)
+static int do_backing_del(struct call *c, const union body *b)
 {
 	return b->ref.flags ? -EINVAL : ubdm_backing_del(c->dev, b->ref.index);
 }
 
-static int do_dump(const struct call *c, const union body *b)
+static int do_dump(struct call *c, const union body *b)
 {
-	return ubdm_dump(c->dev, &b->dump);
+	return ubdm_dump(c->dev, &b->dump, &c->out);
 }
 
-/* Applied one after the other, against attach: under dev->cmd_mutex. */
+static int tell_dump(struct call *c, const union body *b, int ret)
+{
+	if (ret > 0)
+		ret = copy_to_user(u64_to_user_ptr(b->dump.addr), c->out, ret) ?
+			      -EFAULT : 0;
+	return ret;
+}
+
+/*
+ * Applied one after the other, against attach: under dev->cmd_mutex.  The mapper's
+ * memory is touched before and after that: it may be of a kind that keeps us waiting,
+ * for ever if the mapper likes, and others would wait with us.
+ */
 #define SERIAL 1
 
 static const struct {
 	u32 op;
 	u32 size;
-	int (*call)(const struct call *c, const union body *b);
+	int (*call)(struct call *c, const union body *b);
 	unsigned int flags;
+	void (*before)(struct call *c, const union body *b);
+	int (*after)(struct call *c, const union body *b, int ret);
 } commands[] = {
 	{ UBDM_CMD_START, sizeof(struct ubdm_start), do_start, SERIAL },
 	{ UBDM_CMD_STOP, sizeof(struct ubdm_stop), do_stop, 0 },
 	{ UBDM_CMD_FETCH, sizeof(struct ubdm_fetch), do_fetch, 0 },
-	{ UBDM_CMD_RESOLVE, sizeof(struct ubdm_resolve), do_resolve, SERIAL },
-	{ UBDM_CMD_MAP, sizeof(struct ubdm_map), do_map, SERIAL },
+	{ UBDM_CMD_RESOLVE, sizeof(struct ubdm_resolve), do_resolve, SERIAL,
+	  .before = take_resolve },
+	{ UBDM_CMD_MAP, sizeof(struct ubdm_map), do_map, SERIAL, .before = take_map },
 	{ UBDM_CMD_INVALIDATE, sizeof(struct ubdm_invalidate), do_inval, SERIAL },
 	{ UBDM_CMD_COMMIT, sizeof(struct ubdm_commit), do_commit, SERIAL },
 	{ UBDM_CMD_BACKING_ADD, sizeof(struct ubdm_backing_add), do_backing_add, SERIAL },
 	{ UBDM_CMD_BACKING_GET, sizeof(struct ubdm_backing_ref), do_backing_get, SERIAL },
 	{ UBDM_CMD_BACKING_DEL, sizeof(struct ubdm_backing_ref), do_backing_del, SERIAL },
-	{ UBDM_CMD_DUMP, sizeof(struct ubdm_dump), do_dump, SERIAL },
+	{ UBDM_CMD_DUMP, sizeof(struct ubdm_dump), do_dump, SERIAL, .after = tell_dump },
 };
 
 static int served(struct ubdm_dev *dev, struct ubdm_chan *chan)
@@ -176,20 +204,27 @@ static int served(struct ubdm_dev *dev, struct ubdm_chan *chan)
 	return ret;
 }
 
-static int run(const struct call *c, unsigned int i, const union body *b)
+static int run(struct call *c, unsigned int i, const union body *b)
 {
 	unsigned int noio;
 	int ret;
 
 	if (!(commands[i].flags & SERIAL))
 		return commands[i].call(c, b);
-	mutex_lock(&c->dev->cmd_mutex);
 	noio = memalloc_noio_save();
+	if (commands[i].before)
+		commands[i].before(c, b);
+	mutex_lock(&c->dev->cmd_mutex);
 	ret = served(c->dev, c->chan);
 	if (!ret)
 		ret = commands[i].call(c, b);
-	memalloc_noio_restore(noio);
 	mutex_unlock(&c->dev->cmd_mutex);
+	if (commands[i].after)
+		ret = commands[i].after(c, b, ret);
+	memalloc_noio_restore(noio);
+	kvfree(c->out);
+	if (!IS_ERR(c->ext))
+		kvfree(c->ext);
 	return ret;
 }
 

@@ -73,15 +73,16 @@ void ubdm_wait_cancel(struct ubdm_dev *dev, struct io_uring_cmd *cmd,
 void ubdm_drain_work(struct work_struct *work);
 
 /* map.c */
-int ubdm_map(struct ubdm_dev *dev, u64 addr, u32 nr);
+struct ubdm_extent *ubdm_take_extents(u64 addr, u32 nr);
+int ubdm_map(struct ubdm_dev *dev, const struct ubdm_extent *ext, u32 nr);
 int ubdm_resolve(struct ubdm_dev *dev, struct ubdm_chan *chan,
 		 struct io_uring_cmd *cmd, const struct ubdm_resolve *r,
-		 unsigned int issue_flags);
-int ubdm_dump(struct ubdm_dev *dev, const struct ubdm_dump *d);
+		 const struct ubdm_extent *ext, unsigned int issue_flags);
+int ubdm_dump(struct ubdm_dev *dev, const struct ubdm_dump *d, void **out);
 
 /* place.c */
 int ubdm_place(struct ubdm_dev *dev, u64 cookie, struct io_uring_cmd *cmd,
-	       struct ubdm_extent *ext, unsigned int nr,
+	       const struct ubdm_extent *ext, unsigned int nr,
 	       unsigned int issue_flags);
 void ubdm_place_forget(struct ubdm_dev *dev, struct io_uring_cmd *cmd);
 unsigned int ubdm_place_dump(struct ubdm_dev *dev, struct ubdm_extent *ext,

@@ -632,7 +632,8 @@ int ubdm_ftab_requeue(struct ubdm_ftab *t, u32 epoch, u64 newest_tid)
  * ubdm_ftab_kill() - give up
  * @t: the table
  * @out: every bio that waits is added here, but for those on PLACING faults,
- *	which the caller ends when their write has
+ *	which the caller ends when their write has, and on pinned ones: who pinned
+ *	looks for a dead device afterwards
  *
  * Context: any, lock held.
  */
@@ -643,7 +644,7 @@ void ubdm_ftab_kill(struct ubdm_ftab *t, struct bio_list *out)
 	unsigned int i;
 
 	for_each_fault(t, f, i)
-		if (f->state != UBDM_FS_FREE && f->state != UBDM_FS_PLACING)
+		if (f->state != UBDM_FS_FREE && f->state != UBDM_FS_PLACING && !f->pinned)
 			vacate(t, f, out);
 	while ((bio = bio_list_pop(&t->overflow_read)) ||
 	       (bio = bio_list_pop(&t->overflow))) {

@@ -58,6 +58,7 @@ struct ubdm_faultp {
 	u8 kind;			/* UBDM_FAULT_* of the front request */
 	u8 state;			/* enum ubdm_fault_state */
 	bool space;			/* waits for space below, not for an answer */
+	bool pinned;			/* DELIVERED: the front request's pages are in use */
 	unsigned long space_since;	/* jiffies */
 	void *priv;			/* PLACING: the driver's */
 };

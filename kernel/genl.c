@@ -108,10 +108,11 @@ static int put_stats(struct sk_buff *msg, struct ubdm_dev *dev)
 			v = READ_ONCE(dev->ftab.nr_parked);
 			break;
 		case UBDM_S_BACKINGS:
-			mutex_lock(&dev->cmd_mutex);
+			/* Not cmd_mutex: a mapper may be at it for long. */
+			spin_lock_irq(&dev->ftab.lock);
 			for (v = 0, n = 0; n < dev->backing_end; n++)
 				v += !!dev->backing[n];
-			mutex_unlock(&dev->cmd_mutex);
+			spin_unlock_irq(&dev->ftab.lock);
 			break;
 		case UBDM_S_MAX_TID:
 			v = READ_ONCE(dev->tlb.max_tid);

@@ -73,28 +73,38 @@ static int check(struct ubdm_dev *dev, const struct ubdm_extent *ext, u32 nr)
 	return 0;
 }
 
-/* Copy and check.  *out is kvfree()d by the caller. */
-static int get_extents(struct ubdm_dev *dev, u64 addr, u32 nr,
-		       struct ubdm_extent **out)
+/**
+ * ubdm_take_extents - copy what MAP and RESOLVE point to
+ * @addr: user address of the extents
+ * @nr: how many
+ *
+ * The memory may be a file's that somebody holds up, so no lock may be held.
+ *
+ * Context: process, sleeps as long as the mapper likes.
+ * Return: them, to be kvfree()d; NULL: there are none, or more than may be;
+ * -ENOMEM, -EFAULT.
+ */
+struct ubdm_extent *ubdm_take_extents(u64 addr, u32 nr)
 {
 	struct ubdm_extent *ext;
-	int ret;
 
 	if (!nr || nr > UBDM_MAX_EXTENTS)
-		return -EINVAL;
+		return NULL;
 	ext = kvmalloc_array(nr, sizeof(*ext), GFP_KERNEL);
 	if (!ext)
-		return -ENOMEM;
-	if (copy_from_user(ext, u64_to_user_ptr(addr), nr * sizeof(*ext)))
-		ret = -EFAULT;
-	else
-		ret = check(dev, ext, nr);
-	if (ret) {
+		return ERR_PTR(-ENOMEM);
+	if (copy_from_user(ext, u64_to_user_ptr(addr), nr * sizeof(*ext))) {
 		kvfree(ext);
-		return ret;
+		return ERR_PTR(-EFAULT);
 	}
-	*out = ext;
-	return 0;
+	return ext;
+}
+
+static int taken_ok(struct ubdm_dev *dev, const struct ubdm_extent *ext, u32 nr)
+{
+	if (!ext)
+		return -EINVAL;
+	return PTR_ERR_OR_ZERO(ext) ?: check(dev, ext, nr);
 }
 
 /*
@@ -124,23 +134,15 @@ static int install(struct ubdm_dev *dev, const struct ubdm_extent *ext, u32 nr)
 /**
  * ubdm_map - MAP
  * @dev: the device
- * @addr: user address of the extents
+ * @ext: of ubdm_take_extents()
  * @nr: how many
  *
  * Context: dev->cmd_mutex held.
  * Return: 0, 1 if the caller must drain, -EINVAL, -EFAULT, -EEXIST, -ENOMEM.
  */
-int ubdm_map(struct ubdm_dev *dev, u64 addr, u32 nr)
+int ubdm_map(struct ubdm_dev *dev, const struct ubdm_extent *ext, u32 nr)
 {
-	struct ubdm_extent *ext;
-	int ret;
-
-	ret = get_extents(dev, addr, nr, &ext);
-	if (ret)
-		return ret;
-	ret = install(dev, ext, nr);
-	kvfree(ext);
-	return ret;
+	return taken_ok(dev, ext, nr) ?: install(dev, ext, nr);
 }
 
 /* Parts of the front request are complete: end it or shorten it. */
@@ -254,17 +256,17 @@ static int answer_ok(struct ubdm_dev *dev, const struct ubdm_resolve *r)
  * @chan: its channel
  * @cmd: the command, for a PLACE that ends later
  * @r: the body
+ * @ext: of ubdm_take_extents(), unless INLINE
  * @issue_flags: as given
  *
- * Context: dev->cmd_mutex held, which keeps a fault that is outstanding so.
+ * Context: dev->cmd_mutex held: nobody else answers.
  * Return: 0, 1 if the caller must drain, -EIOCBQUEUED (PLACE), -ENOENT, -EINVAL,
  * and as ubdm_map().
  */
 int ubdm_resolve(struct ubdm_dev *dev, struct ubdm_chan *chan,
 		 struct io_uring_cmd *cmd, const struct ubdm_resolve *r,
-		 unsigned int issue_flags)
+		 const struct ubdm_extent *ext, unsigned int issue_flags)
 {
-	struct ubdm_extent one = r->ext, *ext = NULL;
 	struct bio_list reads;
 	struct ubdm_faultp *f;
 	int ret, drain = 0;
@@ -277,23 +279,18 @@ int ubdm_resolve(struct ubdm_dev *dev, struct ubdm_chan *chan,
 		return ret;
 
 	if (r->flags & UBDM_RESOLVE_F_INLINE)
-		ret = check(dev, &one, 1);
+		ext = &r->ext;
 	else if (memchr_inv(&r->ext, 0, sizeof(r->ext)))
-		ret = -EINVAL;
-	else if (r->nr_ext)
-		ret = get_extents(dev, r->addr, r->nr_ext, &ext);
+		return -EINVAL;
+	if (r->nr_ext)
+		ret = taken_ok(dev, ext, r->nr_ext);
 	if (ret)
 		return ret;
 
-	if (r->action == UBDM_RESOLVE_PLACE) {
-		ret = ubdm_place(dev, r->cookie, cmd, ext ?: &one, r->nr_ext,
-				 issue_flags);
-		kvfree(ext);
-		return ret;
-	}
+	if (r->action == UBDM_RESOLVE_PLACE)
+		return ubdm_place(dev, r->cookie, cmd, ext, r->nr_ext, issue_flags);
 	if (r->nr_ext) {
-		drain = install(dev, ext ?: &one, r->nr_ext);
-		kvfree(ext);
+		drain = install(dev, ext, r->nr_ext);
 		if (drain < 0)
 			return drain;
 	}
@@ -325,39 +322,37 @@ int ubdm_resolve(struct ubdm_dev *dev, struct ubdm_chan *chan,
  * ubdm_dump - DUMP
  * @dev: the device
  * @d: the body
+ * @out: what is to be copied to @d->addr, then kvfree()d
  *
  * Context: dev->cmd_mutex held.
- * Return: 0, -EINVAL, -EFAULT, -ENOMEM.
+ * Return: bytes of it, -EINVAL, -ENOMEM.
  */
-int ubdm_dump(struct ubdm_dev *dev, const struct ubdm_dump *d)
+int ubdm_dump(struct ubdm_dev *dev, const struct ubdm_dump *d, void **out)
 {
-	struct ubdm_dump_head head = {};
+	struct ubdm_dump_head *head;
 	struct ubdm_extent *ext;
 	u64 lba = d->lba;
-	int ret = 0;
 	u32 i;
 
+	static_assert(sizeof(*head) % __alignof__(*ext) == 0);
 	if (!d->nr || d->nr > UBDM_MAX_EXTENTS ||
 	    (d->flags & ~UBDM_DUMP_F_UNCOMMITTED))
 		return -EINVAL;
-	ext = kvcalloc(d->nr, sizeof(*ext), GFP_KERNEL);
-	if (!ext)
+	head = kvzalloc(sizeof(*head) + d->nr * sizeof(*ext), GFP_KERNEL);
+	if (!head)
 		return -ENOMEM;
+	ext = (struct ubdm_extent *)(head + 1);
 	if (!lba)
-		head.nr = ubdm_place_dump(dev, ext, d->nr);
-	if (head.nr < d->nr)
-		head.nr += ubdm_tlb_dump(&dev->tlb, &lba,
-					 d->flags & UBDM_DUMP_F_UNCOMMITTED,
-					 ext + head.nr, d->nr - head.nr);
-	head.next_lba = lba;
-	head.max_tid = dev->tlb.max_tid;
-	for (i = 0; i < head.nr; i++)
-		head.max_tid = max(head.max_tid, ext[i].tid);
-	head.committed_tid = dev->tlb.committed_tid;
-	if (copy_to_user(u64_to_user_ptr(d->addr), &head, sizeof(head)) ||
-	    copy_to_user(u64_to_user_ptr(d->addr + sizeof(head)), ext,
-			 head.nr * sizeof(*ext)))
-		ret = -EFAULT;
-	kvfree(ext);
-	return ret;
+		head->nr = ubdm_place_dump(dev, ext, d->nr);
+	if (head->nr < d->nr)
+		head->nr += ubdm_tlb_dump(&dev->tlb, &lba,
+					  d->flags & UBDM_DUMP_F_UNCOMMITTED,
+					  ext + head->nr, d->nr - head->nr);
+	head->next_lba = lba;
+	head->max_tid = dev->tlb.max_tid;
+	for (i = 0; i < head->nr; i++)
+		head->max_tid = max(head->max_tid, ext[i].tid);
+	head->committed_tid = dev->tlb.committed_tid;
+	*out = head;
+	return sizeof(*head) + head->nr * sizeof(*ext);
 }

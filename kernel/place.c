@@ -175,7 +175,7 @@ static int check(struct bio *front, const struct ubdm_extent *ext,
  * -EIO (a sync has failed), -ENOMEM.
  */
 int ubdm_place(struct ubdm_dev *dev, u64 cookie, struct io_uring_cmd *cmd,
-	       struct ubdm_extent *ext, unsigned int nr,
+	       const struct ubdm_extent *ext, unsigned int nr,
 	       unsigned int issue_flags)
 {
 	struct ubdm_wait *w = ubdm_wait_of(cmd);

@@ -33,4 +33,32 @@ check "bytes of parked requests were moved" \
 check "I/O on another device goes on, with the right content" wait $load
 equal "which did not fail" "$(counter errors)" 0
 check "it can be deleted" kctl del "$n"
+# --- memory of the mapper's that does not come ---
+
+held_up() {
+	holdup "$1" >/tmp/holdup 2>&1 &
+	holder=$!
+	until_true 10 grep -q '^/dev/' /tmp/holdup || { cat /tmp/holdup; return 1; }
+	until_true 10 sh -c '[ "$(grep -c ^/dev/ /tmp/holdup)" = 2 ]' || return
+	first=$(sed -n 's,^/dev/,,p' /tmp/holdup | head -n 1)
+	second=$(sed -n 's,^/dev/,,p' /tmp/holdup | tail -n 1)
+	dd if=/dev/zero of="/dev/$first" bs=4k count=1 oflag=direct 2>/tmp/dd &
+	writer=$!
+	until_true 10 grep -q '^held up' /tmp/holdup
+}
+gone() {
+	[ ! -e "/sys/block/$1" ] && ! ubdmap list | grep "$1 "
+}
+for how in pread map; do
+	check "$how waits for the mapper's own memory" held_up $how
+	check "others are told of all devices meanwhile" timeout 10 ubdmap list
+	check "and the device can be deleted by force" timeout 60 kctl del -f "${first#ubdmap}"
+	refuses "the write that waits fails" wait $writer
+	check "then the device is gone, though its mapper still waits" until_true 20 gone "$first"
+	refuses "which has had no answer" grep -E '^(pread|map):' /tmp/holdup
+	check "so can the other" timeout 60 kctl del -f "${second#ubdmap}"
+	check "and the mapper gets an error" sh -c "timeout 20 tail --pid=$holder -f /dev/null"
+	note "$(tail -n 1 /tmp/holdup)"
+done
+
 check "nothing of any device is left, so the module can go" until_true 10 rmmod ubdmap

@@ -429,6 +429,32 @@ static void killing_spares_the_place_in_flight(void **state)
 	check();
 }
 
+static void killing_spares_what_is_pinned(void **state)
+{
+	struct tbio *front, *other;
+	struct bio_list out;
+	struct ubdm_fault d;
+	struct ubdm_faultp *f;
+
+	(void)state;
+	bio_list_init(&out);
+	front = park_new(UBDM_FAULT_WRITE, 0, 8);
+	f = deliver(&d);
+	other = park_new(UBDM_FAULT_WRITE, 80, 8);
+	f->pinned = true;
+	ubdm_ftab_kill(&t, &out);
+	take_out(&out, false, 0);
+	assert_true(front->parked);
+	assert_false(other->parked);
+	assert_ptr_equal(ubdm_ftab_find(&t, d.cookie), f);
+	f->pinned = false;
+	ubdm_ftab_kill(&t, &out);
+	take_out(&out, false, 0);
+	assert_false(front->parked);
+	assert_int_equal(t.nr_parked, 0);
+	check();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -445,6 +471,7 @@ int main(void)
 		T(flags_tell_fua_and_nounmap_of_the_front_request),
 		T(cookies_stay_distinct_when_their_number_wraps),
 		T(killing_spares_the_place_in_flight),
+		T(killing_spares_what_is_pinned),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
