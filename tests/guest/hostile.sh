@@ -53,7 +53,7 @@ for how in pread map; do
 	check "$how waits for the mapper's own memory" held_up $how
 	check "others are told of all devices meanwhile" timeout 10 ubdmap list
 	check "and the device can be deleted by force" timeout 60 kctl del -f "${first#ubdmap}"
-	refuses "the write that waits fails" wait $writer
+	refuses "the write that waits fails" wait "$writer"
 	check "then the device is gone, though its mapper still waits" until_true 20 gone "$first"
 	refuses "which has had no answer" grep -E '^(pread|map):' /tmp/holdup
 	check "so can the other" timeout 60 kctl del -f "${second#ubdmap}"
