@@ -100,7 +100,7 @@ orphan() {
 }
 
 too_deep() {
-	kmap -a "${dev#/dev/ubdmap}" -A "$1" 2>&1 | grep -i "too many levels"
+	kmap -a "${dev#/dev/ubdmap}" -A "$1" 2>&1 | tee /dev/stderr | grep -qi "too many levels"
 }
 
 dmsetup create lower --table "0 $sectors linear /dev/vdb 0"
@@ -174,9 +174,11 @@ check "its image is sound" qemu-img check -q outer.qcow2
 # As at shutdown: everybody is killed, in any order, with the file system mounted.
 dev=$(ubdmap add outer.qcow2)
 mount "$dev" /tmp/mnt
-dd if=known of=/tmp/mnt/late bs=1M status=none
 m=$(field mapper "$dev")
-kill -KILL "$(ps -o ppid= -p "$m" | tr -d ' ')" "$m"
+keeper=$(keeper_of "$m")
+# At once: what is written back meanwhile needs no mapper afterwards.
+dd if=known of=/tmp/mnt/late bs=1M status=none
+kill -KILL "$keeper" "$m"
 sync -f /tmp/mnt &
 sync=$!
 sleep 3
