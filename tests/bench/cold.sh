@@ -46,13 +46,7 @@ results=$work/results.json
 sysctl -q kernel.sched_autogroup_enabled=0
 
 memory_fs benchmem $((6 * mib + 128)) $dir
-modprobe nbd
-
-# Have the disk allocate its memory now: else most of what a first write takes would
-# be the zeroing of pages for a disk that no real one needs.
-dd if=/dev/zero of=$dir/fill bs=1M oflag=direct status=none 2>/dev/null || :
-rm $dir/fill
-sync
+use_up $dir
 
 noise() {
 	head -c "${mib}M" /dev/urandom >"$1"
@@ -90,29 +84,6 @@ packed() {
 	cp --reflink=never $dir/packed.qcow2 $dir/a.qcow2
 }
 
-# serve ubdmap|qemu-nbd, of a.qcow2, to dev
-serve() {
-	if [ "$1" = ubdmap ]; then
-		dev=$(ubdmap add $dir/a.qcow2)
-	else
-		dev=/dev/nbd0
-		qemu-nbd -f qcow2 --cache=none --aio=io_uring --discard=unmap \
-			--connect=$dev $dir/a.qcow2
-	fi
-}
-
-unserve() {
-	if [ "$1" = ubdmap ]; then
-		ubdmap del "$dev"
-	else
-		qemu-nbd -d "$dev" >/dev/null
-		# Its process ends later, and has the image until then.
-		while pidof -q qemu-nbd; do
-			sleep 0.1
-		done
-	fi
-}
-
 # one_job IMAGE JOB WHO FIO-SETTING...
 one_job() {
 	local image=$1 job=$2 who=$3 out
@@ -120,7 +91,7 @@ one_job() {
 	[ -z "$job" ] || echo "$job: $who" >&2
 	$image
 	sync
-	serve "$who"
+	serve "$who" $dir/a.qcow2
 	out=$(fio --name=cold --filename="$dev" --ioengine=io_uring --direct=1 \
 		--gtod_reduce=1 --output-format=json "--size=${mib}M" "${@:4}")
 	unserve "$who"
@@ -147,7 +118,7 @@ job() {
 scattered() {
 	if [ ! -e $dir/scattered.qcow2 ]; then
 		empty
-		serve ubdmap
+		serve ubdmap $dir/a.qcow2
 		fio --name=scatter --filename="$dev" --ioengine=psync --direct=1 \
 			--rw=randwrite --bs=64k --size="${mib}M" >/dev/null
 		unserve ubdmap

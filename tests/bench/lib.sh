@@ -64,3 +64,37 @@ memory_fs() {
 touch_all() {
 	dd if="$1" of=/dev/null bs=1M iflag=direct status=none
 }
+
+# use_up DIR: have the disk in memory below a file system allocate its memory now. Else
+# most of what a first write takes would be the zeroing of pages for a disk that no real
+# one needs.
+use_up() {
+	dd if=/dev/zero of="$1/fill" bs=1M oflag=direct status=none 2>/dev/null || :
+	rm "$1/fill"
+	sync
+}
+
+# serve ubdmap|qemu-nbd IMAGE: a qcow2, to dev
+serve() {
+	if [ "$1" = ubdmap ]; then
+		dev=$(ubdmap add "$2")
+	else
+		modprobe nbd
+		dev=/dev/nbd0
+		qemu-nbd -f qcow2 --cache=none --aio=io_uring --discard=unmap \
+			--connect=$dev "$2"
+	fi
+}
+
+# unserve ubdmap|qemu-nbd: dev
+unserve() {
+	if [ "$1" = ubdmap ]; then
+		ubdmap del "$dev"
+	else
+		qemu-nbd -d "$dev" >/dev/null
+		# Its process ends later, and has the image until then.
+		while pidof -q qemu-nbd; do
+			sleep 0.1
+		done
+	fi
+}

@@ -24,35 +24,19 @@ inside_first() {
 	local who=${row##*, } dev stat
 
 	dir=/tmp/first
-
 	memory_fs firstmem 256 $dir
 	trap 'set +e; umount $dir; rmdir /sys/kernel/config/nullb/firstmem' EXIT
-	dd if=/dev/zero of=$dir/fill bs=1M oflag=direct status=none 2>/dev/null || :
-	rm $dir/fill
+	use_up $dir
 	head -c 64M /dev/urandom >$dir/base.raw
 	qemu-img create -q -f qcow2 -b base.raw -F raw $dir/a.qcow2
 	sync
-	if [ "$who" = ubdmap ]; then
-		dev=$(ubdmap add $dir/a.qcow2)
-	else
-		modprobe nbd
-		dev=/dev/nbd0
-		qemu-nbd -f qcow2 --cache=none --aio=io_uring --discard=unmap \
-			--connect=$dev $dir/a.qcow2
-	fi
+	serve "$who" $dir/a.qcow2
 	stat=/sys/block/${dev#/dev/}/stat
 	/tmp/profmark "$stat" 1 400 >/share/ios &
 	fio --name=first --filename="$dev" --ioengine=io_uring --direct=1 --rw=randwrite \
 		--bs=4k --gtod_reduce=1 --size=64M --io_size=2M --iodepth="$qd" >/dev/null
 	wait $!
-	if [ "$who" = ubdmap ]; then
-		ubdmap del "$dev"
-	else
-		qemu-nbd -d "$dev" >/dev/null
-		while pidof -q qemu-nbd; do
-			sleep 0.1
-		done
-	fi
+	unserve "$who"
 }
 
 # In the guest.
@@ -145,5 +129,6 @@ trap 'rm -rf "$share"' EXIT
 	--completion "$completion" --inside
 resolve "$share" >"$share/table"
 [ -z "$save" ] || cp "$share/table" "$save"
+[[ $row != first:* ]] || op=write completion=inline
 echo "instructions for each 4K $op at QD $qd of \"$row\", completion $completion"
 head -n "$top" "$share/table" | awk -F '\t' '{ printf "%9.1f  %s\n", $1, $2 }'
