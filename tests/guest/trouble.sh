@@ -105,13 +105,16 @@ too_deep() {
 
 dmsetup create lower --table "0 $sectors linear /dev/vdb 0"
 dev=$(ubdmap add /dev/mapper/lower)
+orphan
+# Before it is mounted: a kernel may keep all others from opening it for writing then.
+check "a device is no backing of its own" too_deep "$dev"
+until_true 10 orphaned
+ubdmap attach "$dev"
 mkfs.ext4 -q "$dev"
 mount "$dev" /tmp/mnt
 truncate -s 1M /tmp/mnt/file
 sync -f /tmp/mnt
 orphan
-check "a device is no backing of its own" too_deep "$dev"
-until_true 10 orphaned
 check "nor is a file in a file system on it" too_deep /tmp/mnt/file
 until_true 10 orphaned
 ubdmap attach "$dev"
