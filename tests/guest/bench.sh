@@ -144,4 +144,18 @@ broken() {
 }
 check "a device that fails meanwhile is an error, said in a line" broken
 check "and nothing is left of it" nothing_left
+
+# The same before fio looks at it: while dd fills it, once it is there.
+lost() {
+	ubdmap bench --size 16M --runtime 1 --turns 1 --rows "file: (direct|ubdmap)" \
+		--loads "reads, QD 1$" scratch >out 2>err &
+	pid=$!
+	until_true 60 test -b /dev/ubdmap0 || { echo "no device"; return 1; }
+	ubdmap del --force ubdmap0
+	wait $pid && { echo "it went on"; return 1; }
+	cat out err
+	[ "$(wc -l <err)" = 1 ] && grep -q "ubdmap0" err && [ ! -s out ]
+}
+check "one that is lost before is named" lost
+check "and nothing is left of that" nothing_left
 cd /

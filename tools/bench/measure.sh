@@ -108,6 +108,18 @@ take_results() {
 		  cpu_us: ($busy[.jobname] * 1000 / $ios) } end' >>results
 }
 
+# Whose device is not there any more: fio looks for all of them before it begins.
+lost_row() {
+	local row
+
+	for row in "${rows[@]}"; do
+		if [ "${row_of[$row]}" != null ] && [ ! -e "${row_of[$row]}" ]; then
+			echo "$row: ${row_of[$row]} is gone"
+			return
+		fi
+	done
+}
+
 # measure_turn: every row once with every load
 measure_turn() {
 	local load row status=0
@@ -122,7 +134,8 @@ measure_turn() {
 	done >names
 	patiently fio --output-format=json --output=out jobs.fio 2>said || status=$?
 	if ! { busy_of >busy && take_results; } 2>failed || [ $status != 0 ]; then
-		why="$(sed -n 's/^jq: error ([^)]*): //p' failed): "
+		why=$(sed -n 's/^jq: error ([^)]*): //p' failed)
+		why="${why:-$(lost_row)}: "
 		why="fio: ${why#: }$(cat said out | sed -n '/^{/q; s/^fio: //p' | head -n 1)"
 		return 1
 	fi
