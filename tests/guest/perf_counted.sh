@@ -20,6 +20,33 @@ requires fio qemu-img jq
 bench=$UBDMAP_SRC/tests/bench
 out=$(mktemp)
 "$bench/counted.sh" --guard --ms 150 --json >"$out"
+same=$(jq -n --slurpfile a "$out" --slurpfile b "$bench/reference.json" \
+	'[$a[0], $b[0]] | map([.kernel, .fio]) | .[0] == .[1]')
+
+# Lines of "name <tab> instructions <tab> reference <tab> percent that it may differ".
+compared() {
+	jq -r --slurpfile was "$bench/reference.json" '
+		def name: "\(.op), \(.completion), QD \(.qd), \(.row)";
+		($was[0].rows | map({ key: name, value: .instructions }) | from_entries) as $w |
+		.rows[] | [name, .instructions, $w[name] // .instructions,
+			if .op == "write" and (.row | startswith("disk") | not) then 10
+			else 2 end] | @tsv' "$out"
+}
+
+# What the guest does beside falls into a row now and then, and only adds (4 % of one
+# were seen): where something is beyond, all is measured once more, and the less counts.
+if [ "$same" = true ] &&
+	compared | awk -F '\t' '$2 > $3 * (100 + $4) / 100 { beyond = 1 } END { exit !beyond }'; then
+	"$bench/show.sh" "$out" | sed 's/^/# /'
+	once=$(mktemp) again=$(mktemp)
+	mv "$out" "$once"
+	"$bench/counted.sh" --guard --ms 150 --json >"$again"
+	jq -s '([.[].rows] | transpose | map(min_by(.instructions))) as $rows |
+		($rows | map({ key: "\(.completion)/\(.op)/\(.qd)/\(.row)",
+			value: .instructions }) | from_entries) as $is |
+		.[0] | .rows = ($rows | map(.added = .instructions -
+			$is["\(.completion)/\(.op)/\(.qd)/\(.floor)"]))' "$once" "$again" >"$out"
+fi
 "$bench/show.sh" "$out" | sed 's/^/# /'
 
 # at_most CLAIM VALUE LIMIT
@@ -54,8 +81,6 @@ for qd in 1 32; do
 		"$(value "zero: ubdmap" read inline $qd instructions)" $((raw * 3 / 4))
 done
 
-same=$(jq -n --slurpfile a "$out" --slurpfile b "$bench/reference.json" \
-	'[$a[0], $b[0]] | map([.kernel, .fio]) | .[0] == .[1]')
 if [ "$same" != true ]; then
 	skip "within 2 % of the reference" \
 		"that is of $(jq -r '.kernel + ", " + .fio' "$bench/reference.json")"
@@ -65,10 +90,5 @@ else
 			$((was * (100 + percent) / 100))
 		[ "$is" -ge $((was * (100 - percent) / 100)) ] ||
 			echo "# $name: better than the reference; make check-perf UPDATE=1"
-	done < <(jq -r --slurpfile was "$bench/reference.json" '
-		def name: "\(.op), \(.completion), QD \(.qd), \(.row)";
-		($was[0].rows | map({ key: name, value: .instructions }) | from_entries) as $w |
-		.rows[] | [name, .instructions, $w[name] // .instructions,
-			if .op == "write" and (.row | startswith("disk") | not) then 10
-			else 2 end] | @tsv' "$out")
+	done < <(compared)
 fi
