@@ -129,6 +129,14 @@ done
 check "SIGTERM leaves nothing" ended_by TERM 8
 check "SIGKILL leaves nothing, for the script outlives it" ended_by KILL 3
 
+# taken_away REGEX: without its device it ends, with one line that REGEX is in
+taken_away() {
+	ubdmap del --force ubdmap0
+	wait $pid && { echo "it went on"; return 1; }
+	cat out err
+	[ "$(wc -l <err)" = 1 ] && grep -q "$1" err && [ ! -s out ]
+}
+
 # A row that breaks while it is being measured, which takes long enough to be seen.
 broken() {
 	ubdmap bench --size 16M --runtime $((5 * ${UBDMAP_SLOW:-1})) --turns 2 \
@@ -137,10 +145,7 @@ broken() {
 	# What fills the row is dd.
 	until_true 60 sh -c 'for p in $(pidof fio); do
 		ls -l /proc/$p/fd; done | grep "ubdmap0$"' || { echo "no fio has it"; return 1; }
-	ubdmap del --force ubdmap0
-	wait $pid && { echo "it went on"; return 1; }
-	cat out err
-	[ "$(wc -l <err)" = 1 ] && grep -q "^ubdmap: fio.*file: ubdmap" err && [ ! -s out ]
+	taken_away "^ubdmap: fio.*file: ubdmap"
 }
 check "a device that fails meanwhile is an error, said in a line" broken
 check "and nothing is left of it" nothing_left
@@ -151,10 +156,7 @@ lost() {
 		--loads "reads, QD 1$" scratch >out 2>err &
 	pid=$!
 	until_true 60 test -b /dev/ubdmap0 || { echo "no device"; return 1; }
-	ubdmap del --force ubdmap0
-	wait $pid && { echo "it went on"; return 1; }
-	cat out err
-	[ "$(wc -l <err)" = 1 ] && grep -q "ubdmap0" err && [ ! -s out ]
+	taken_away "ubdmap0"
 }
 check "one that is lost before is named" lost
 check "and nothing is left of that" nothing_left
