@@ -78,7 +78,9 @@ dmsetup remove late
 
 # --- many writers, one cluster ---
 
-# The count fails if place_on_fault() makes a new fault where one waits already.
+# The count fails if place_on_fault() makes a new fault where one waits already:
+# then each write makes one.  A write that looked before the answer came and parks
+# after it asks once more, which is harmless: the mapper finds the cluster allocated.
 
 cd /tmp/fs || exit 1
 dd if=/dev/urandom of=base.raw bs=64k count=40 status=none
@@ -98,7 +100,8 @@ faults=$(counter faults) misses=$(counter write_misses)
 check "64 writers of a sector each lose none, nor what is between them" crowds
 faults=$(($(counter faults) - faults)) misses=$(($(counter write_misses) - misses))
 note "20 clusters, $misses writes missed, $faults faults"
-equal "each cluster is asked for once" $faults 20
+check "each cluster is asked for once, but for writes that meet the answer" \
+	test $faults -ge 20 -a $faults -le 30
 check "for many at a time" test $misses -gt 200
 allocated() {
 	qemu-img check --output=json crowd.qcow2 |
