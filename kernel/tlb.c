@@ -90,7 +90,7 @@ find(struct ubdm_tlb *tlb, u64 lba, struct ubdm_hit *hit, unsigned int *slot)
 			next = node->key[n];
 		else if (n + 1 < node->nr)
 			next = node->key[n + 1];
-		node = node->child[n];
+		node = READ_ONCE(node->child[n]);
 	}
 	n = ubdm_tlb_floor(node, lba);
 	if (lba < node->start[n]) {

@@ -2,10 +2,13 @@
 /*
  * tlb.h - the device's extents: a persistent B+tree with lockless readers.
  *
- * A writer never changes a node that readers can see.  It copies the path to
- * what it changes, works on the copies, and publishes the new root with one
- * store.  A transaction of any number of extents is therefore whole or absent
- * for every reader, and everything that can fail fails before it is visible.
+ * A writer never changes an extent or a key that readers can see.  It copies the
+ * path to what it changes, works on the copies, and publishes the new root with one
+ * store; or, where one leaf is all that has changed, the pointer to it in its
+ * parent.  A transaction of any number of extents is therefore whole or absent
+ * for every lookup, and everything that can fail fails before it is visible.  Of
+ * two lookups the later may see an earlier state, if no barrier is between them:
+ * who has to know that a translation is out of use waits for a grace period.
  * Readers descend under RCU; nodes are freed after a grace period.
  *
  * What a reader must note in the tree (accessed, touched) are bits in the leaf.

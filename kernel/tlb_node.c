@@ -7,6 +7,13 @@
  * a copy first, and copies or owns all nodes above.  Nothing of this is visible
  * before ubdm_txn_publish(), and ubdm_txn_abort() just frees what was made.
  *
+ * The first leaf that is copied is made "solo": as long as it is the only one, and
+ * its first extent begins where it did, no node above has to differ, and publish
+ * stores one pointer in its parent.  So most transactions, which bring or change
+ * an extent or a few neighbours, copy one node whatever the tree's height.  Until
+ * then walk() goes to the copy instead of solo_old; as soon as anything else
+ * changes settle() copies the nodes above, as for any other leaf.
+ *
  * Each step (set, insert, drop) first fills a pool with all nodes it can need,
  * so no step fails half-way: after -ENOMEM there is nothing to do but abort.
  *
@@ -204,16 +211,54 @@ static void cut(struct ubdm_tlb_node *node, unsigned int n)
 	node->touched &= BIT(n) - 1;
 }
 
-/* Nodes of the path that have to be copied before a change. */
+/* How many nodes own() copies, at most. */
 static unsigned int nr_foreign(const struct ubdm_txn *txn)
 {
-	unsigned int l, n = 0;
+	unsigned int l, n;
 
 	if (txn->finger && txn->finger_owned)
 		return 0;
+	n = txn->solo ? txn->root->level : 0;
 	for (l = 0; l < txn->depth; l++)
 		n += !owned(txn, txn->path[l].node);
 	return n;
+}
+
+/* A copy of a published node, which goes. */
+static struct ubdm_tlb_node *replace(struct ubdm_txn *txn, struct ubdm_tlb_node *old)
+{
+	struct ubdm_tlb_node *new = take(txn, old->level);
+
+	copy_into(txn, new, 0, old, 0, old->nr);
+	retire(txn, old);
+	return new;
+}
+
+/*
+ * Copy the nodes above the solo leaf: it is one like any other from now on.  None of
+ * them is ours, as nothing else was changed yet.
+ */
+static void settle(struct ubdm_txn *txn)
+{
+	struct ubdm_tlb_node *node = txn->root, *new, *up = NULL;
+	u64 lba = txn->solo->start[0];
+	unsigned int l, i = 0;
+
+	for (l = 0; node->level; l++) {
+		new = replace(txn, node);
+		if (up)
+			up->child[i] = new;
+		else
+			txn->root = new;
+		if (l < txn->depth && txn->path[l].node == node)
+			txn->path[l].node = new;
+		i = ubdm_tlb_child(new, lba);
+		node = new->child[i];
+		up = new;
+	}
+	up->child[i] = txn->solo;
+	txn->solo = NULL;
+	txn->solo_old = NULL;
 }
 
 /* Make the whole path ours.  The pool holds enough. */
@@ -223,21 +268,56 @@ static void own(struct ubdm_txn *txn)
 
 	if (txn->finger && txn->finger_owned)
 		return;
+	if (txn->solo)
+		settle(txn);
 	txn->finger_owned = true;
 	for (l = 0; l < txn->depth; l++) {
-		struct ubdm_tlb_node *old = txn->path[l].node, *new;
+		struct ubdm_tlb_node *new;
 
-		if (owned(txn, old))
+		if (owned(txn, txn->path[l].node))
 			continue;
-		new = take(txn, old->level);
-		copy_into(txn, new, 0, old, 0, old->nr);
-		retire(txn, old);
+		new = replace(txn, txn->path[l].node);
 		txn->path[l].node = new;
 		if (l)
 			txn->path[l - 1].node->child[txn->path[l - 1].i] = new;
 		else
 			txn->root = new;
 	}
+}
+
+/*
+ * Make the path's leaf ours, for a change that nothing above it has to know of: the
+ * leaf stays, and its first extent's start.
+ */
+static int own_leaf(struct ubdm_txn *txn)
+{
+	unsigned int l = txn->depth - 1;
+	struct ubdm_tlb_node *leaf = txn->path[l].node;
+	bool solo = l && !txn->fresh;
+
+	if (owned(txn, leaf))
+		return 0;
+	if (reserve(txn, solo ? 1 : nr_foreign(txn)))
+		return -ENOMEM;
+	if (!solo) {
+		own(txn);
+		return 0;
+	}
+	txn->solo_old = leaf;
+	txn->solo_parent = txn->path[l - 1].node;
+	txn->solo_i = txn->path[l - 1].i;
+	txn->solo = replace(txn, leaf);
+	txn->path[l].node = txn->solo;
+	return 0;
+}
+
+/* A leaf as the transaction has it, of an inner node of the lowest level. */
+static struct ubdm_tlb_node *leaf_of(const struct ubdm_txn *txn,
+				     const struct ubdm_tlb_node *parent, unsigned int i)
+{
+	struct ubdm_tlb_node *leaf = parent->child[i];
+
+	return leaf == txn->solo_old ? txn->solo : leaf;
 }
 
 /* The path's first l + 1 nodes are ours; make the keys above l exact again. */
@@ -371,6 +451,8 @@ static void walk(struct ubdm_txn *txn, u64 lba)
 		txn->path[l].node = node;
 		txn->path[l].i = n;
 	}
+	if (node == txn->solo_old)
+		node = txn->solo;
 	txn->path[l].node = node;
 	txn->path[l].i = (int)ubdm_tlb_upto(node->start, UBDM_LEAF_MAX, lba) - 1;
 	txn->depth = l + 1;
@@ -434,12 +516,18 @@ bool ubdm_txn_seek(struct ubdm_txn *txn, u64 lba, struct ubdm_tlb_ent *ent)
  */
 int ubdm_txn_set(struct ubdm_txn *txn, const struct ubdm_tlb_ent *ent)
 {
-	unsigned int l = txn->depth - 1;
+	unsigned int l = txn->depth - 1, i = txn->path[l].i;
 
+	if (i || ent->lba == txn->path[l].node->start[0]) {
+		if (own_leaf(txn))
+			return -ENOMEM;
+		put_slot(txn->path[l].node, i, ent);
+		return 0;
+	}
 	if (reserve(txn, nr_foreign(txn)))
 		return -ENOMEM;
 	own(txn);
-	put_slot(txn->path[l].node, txn->path[l].i, ent);
+	put_slot(txn->path[l].node, i, ent);
 	fix_keys(txn, l);
 	return 0;
 }
@@ -525,7 +613,7 @@ static bool turn_right(struct ubdm_txn *txn)
 	if (!l || txn->path[l - 1].i + 1 == txn->path[l - 1].node->nr)
 		return false;
 	parent = txn->path[l - 1].node;
-	right = parent->child[txn->path[l - 1].i + 1];
+	right = leaf_of(txn, parent, txn->path[l - 1].i + 1);
 	if (right->nr == UBDM_LEAF_MAX)
 		return false;
 	txn->finger = false;
@@ -547,7 +635,7 @@ static struct ubdm_tlb_node *roomy_right(const struct ubdm_txn *txn)
 	if (!l || txn->path[l - 1].i + 1 == txn->path[l - 1].node->nr)
 		return NULL;
 	parent = txn->path[l - 1].node;
-	right = parent->child[txn->path[l - 1].i + 1];
+	right = leaf_of(txn, parent, txn->path[l - 1].i + 1);
 	return right->nr <= UBDM_LEAF_MAX * 7 / 8 ? right : NULL;
 }
 
@@ -560,7 +648,7 @@ static struct ubdm_tlb_node *roomy_right(const struct ubdm_txn *txn)
 static int even_out(struct ubdm_txn *txn, struct ubdm_tlb_node *right)
 {
 	unsigned int l = txn->depth - 1, n, i = txn->path[l - 1].i + 1;
-	struct ubdm_tlb_node *leaf, *parent, *old = right;
+	struct ubdm_tlb_node *leaf, *parent;
 
 	if (reserve(txn, !owned(txn, right) + nr_foreign(txn)))
 		return -ENOMEM;
@@ -570,9 +658,7 @@ static int even_out(struct ubdm_txn *txn, struct ubdm_tlb_node *right)
 	parent = txn->path[l - 1].node;
 	n = (leaf->nr - right->nr + 1) / 2;
 	if (!owned(txn, right)) {
-		right = take(txn, 0);
-		copy_into(txn, right, 0, old, 0, old->nr);
-		retire(txn, old);
+		right = replace(txn, right);
 		parent->child[i] = right;
 	}
 	copy_into(txn, right, 0, leaf, leaf->nr - n, n);
@@ -625,6 +711,17 @@ int ubdm_txn_insert(struct ubdm_txn *txn, const struct ubdm_tlb_ent *ent)
 			return -ENOMEM;
 		right = NULL;
 		pos = txn->path[l].i + 1;
+	}
+
+	if (pos && leaf->nr < UBDM_LEAF_MAX) {
+		if (own_leaf(txn))
+			return -ENOMEM;
+		leaf = txn->path[l].node;
+		gap(leaf, pos, 1);
+		put_slot(leaf, pos, ent);
+		txn->path[l].i = pos;
+		txn->nr++;
+		return 0;
 	}
 
 	while (need < txn->depth) {
@@ -688,9 +785,8 @@ int ubdm_txn_open(struct ubdm_txn *txn, unsigned int nr)
 {
 	unsigned int l = txn->depth - 1;
 
-	if (reserve(txn, nr_foreign(txn)))
+	if (own_leaf(txn))
 		return -ENOMEM;
-	own(txn);
 	gap(txn->path[l].node, txn->path[l].i + 1, nr);
 	txn->nr += nr;
 	return 0;
@@ -744,11 +840,20 @@ static void merge(struct ubdm_txn *txn, unsigned int l)
 int ubdm_txn_drop(struct ubdm_txn *txn, unsigned long slots)
 {
 	unsigned int l = txn->depth - 1, i, n, kept;
-	struct ubdm_tlb_node *leaf;
+	struct ubdm_tlb_node *leaf = txn->path[l].node;
+	bool alone;
 
-	if (reserve(txn, nr_foreign(txn)))
-		return -ENOMEM;
-	own(txn);
+	kept = leaf->nr - hweight_long(slots);
+	/* Nor does it get so sparse that it takes in a neighbour. */
+	alone = !(slots & 1) && kept >= UBDM_LEAF_MAX / 2;
+	if (alone) {
+		if (own_leaf(txn))
+			return -ENOMEM;
+	} else {
+		if (reserve(txn, nr_foreign(txn)))
+			return -ENOMEM;
+		own(txn);
+	}
 	txn->finger = false;
 
 	leaf = txn->path[l].node;
@@ -764,6 +869,8 @@ int ubdm_txn_drop(struct ubdm_txn *txn, unsigned long slots)
 	}
 	txn->nr -= leaf->nr - kept;
 	cut(leaf, kept);
+	if (alone)
+		return 0;
 
 	for (; !txn->path[l].node->nr; l--) {
 		retire(txn, txn->path[l].node);
@@ -853,7 +960,10 @@ void ubdm_txn_publish(struct ubdm_txn *txn)
 	}
 	ubdm_tlb_raise_touched(tlb, txn->touched_tid);
 	WRITE_ONCE(tlb->max_tid, txn->max_tid);
-	rcu_assign_pointer(tlb->root, txn->root);
+	if (txn->solo)
+		smp_store_release(&txn->solo_parent->child[txn->solo_i], txn->solo);
+	else
+		rcu_assign_pointer(tlb->root, txn->root);
 	spin_unlock(&tlb->touch);
 
 	tlb->nr = txn->nr;

@@ -25,7 +25,8 @@ struct ubdm_tlb_slot {
 
 /*
  * A node is private to its transaction until that one publishes; from then on
- * readers rely on all but what is marked.  Keys are exact: key[i] is the first
+ * readers rely on all but what is marked, and on a child being there, which may be
+ * replaced by a leaf that begins where it did.  Keys are exact: key[i] is the first
  * sector of child i's first extent, so the extent in front of any sector is in
  * the leaf that a search for this sector ends in.  Behind the last key all are
  * U64_MAX, so that a search need not know how many there are.
@@ -50,7 +51,7 @@ struct ubdm_tlb_node {
 		};
 		struct {
 			u64 key[UBDM_INNER_MAX];
-			struct ubdm_tlb_node *child[UBDM_INNER_MAX];
+			struct ubdm_tlb_node *child[UBDM_INNER_MAX]; /* READ_ONCE */
 		};
 	};
 };
@@ -74,6 +75,10 @@ struct ubdm_txn {
 	struct ubdm_tlb_node *fresh;	/* nodes made so far, the dead too */
 	struct ubdm_tlb_node *stale;	/* published nodes to be replaced */
 	struct ubdm_tlb_node *pool;	/* nodes for the next step */
+	struct ubdm_tlb_node *solo;	/* the one leaf that was made, or NULL; ... */
+	struct ubdm_tlb_node *solo_old;	/* ... what it replaces ... */
+	struct ubdm_tlb_node *solo_parent; /* ... there, published ... */
+	unsigned int solo_i;		/* ... as this child */
 	unsigned int nr_pool;
 	gfp_t gfp;
 	u64 id;
