@@ -129,16 +129,16 @@ done
 check "SIGTERM leaves nothing" ended_by TERM 8
 check "SIGKILL leaves nothing, for the script outlives it" ended_by KILL 3
 
-# A row that breaks while it is being measured.
+# A row that breaks while it is being measured, which takes long enough to be seen.
 broken() {
-	ubdmap bench --size 16M --runtime 3 --turns 2 --rows "file: (direct|ubdmap)" \
-		--loads "reads, QD 1$" scratch >out 2>err &
+	ubdmap bench --size 16M --runtime $((5 * ${UBDMAP_SLOW:-1})) --turns 2 \
+		--rows "file: ubdmap" --loads "reads, QD 1$" scratch >out 2>err &
 	pid=$!
 	# What fills the row is dd.
 	until_true 60 sh -c 'for p in $(pidof fio); do
-		ls -l /proc/$p/fd; done | grep "ubdmap0$"' || return
+		ls -l /proc/$p/fd; done | grep "ubdmap0$"' || { echo "no fio has it"; return 1; }
 	ubdmap del --force ubdmap0
-	wait $pid && return 1
+	wait $pid && { echo "it went on"; return 1; }
 	cat out err
 	[ "$(wc -l <err)" = 1 ] && grep -q "^ubdmap: fio.*file: ubdmap" err && [ ! -s out ]
 }

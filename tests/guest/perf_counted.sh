@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 # needs: --icount --mem 1G --timeout 1800
+# only: ordinary
 #
 # What a hit costs in instructions: within 2 % of what tests/bench/reference.json
 # has, and at most so much over the disk or file below. The reference is of one

@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 # needs: --smp 2 --mem 1G --timeout 1800
+# only: ordinary
 #
 # The two floors of "make bench": reads of mapped data at least as fast as loop
 # with direct I/O, and three times as fast as qemu-nbd. Who else uses the machine
