@@ -13,15 +13,15 @@
  *
  * What a reader must note in the tree (accessed, touched) are bits in the leaf.
  * "accessed" may get lost when a leaf is copied at that moment; "touched" must
- * not, see "Touching" in tlb.c.
+ * not, see "Touching" in tlb_txn.c.
  *
  * An extent is uncommitted while its tid is above the committed tid: COMMIT is
  * one store, and "is anything uncommitted and touched" one comparison of the
  * highest touched tid with it.
  *
- * tlb_node.c has the nodes and the transactions, tlb.c what is done with them,
+ * tlb_node.c has the nodes, tlb_txn.c the transactions, tlb.c what is done with them,
  * tlb_hit.h the lookup of a plain hit.
- * Both are also built in userspace against tests/shim.
+ * All are also built in userspace against tests/shim.
  */
 #ifndef UBDM_TLB_H
 #define UBDM_TLB_H
