@@ -14,8 +14,8 @@
 # the first 200 MiB on nothing is written but by reclaim and write-back.  2048
 # takes twice the time, most of which emulation needs to make and compare data.
 # Of the memory that is left, whatever the kernel (one that checks itself has more
-# and needs it), a program wants nine tenths all the time, and so does the file
-# system's data: hence the swap.
+# and needs it), a program wants all but 16 MiB all the time, and the file system's
+# data wants it too: hence the swap.
 
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/guest.inc"
@@ -64,7 +64,7 @@ swapon "$swap"
 mkfs.ext4 -q -E lazy_itable_init=1,lazy_journal_init=1 "$dev"
 mount "$dev" /tmp/mnt
 out=$(vmstat pswpout) in=$(vmstat pswpin)
-hog_mib=$(($(available_mib) * 9 / 10))
+hog_mib=$(($(available_mib) - 16))
 hog $hog_mib /tmp/enough >/tmp/hog.out &
 hog=$!
 check "several times the memory is written through the page cache, and read back" \
