@@ -805,11 +805,12 @@ void ubdm_txn_publish(struct ubdm_txn *txn)
 	}
 	ubdm_tlb_raise_touched(tlb, txn->touched_tid);
 	WRITE_ONCE(tlb->max_tid, txn->max_tid);
-	/* The leaf is filled before it can be found, as the root is below. */
-	if (txn->solo)
+	if (txn->solo) {
+		/* Filled before it is found: as rcu_assign_pointer() has it. */
 		smp_store_release(&txn->solo_parent->child[txn->solo_i], txn->solo);
-	else
+	} else {
 		rcu_assign_pointer(tlb->root, txn->root);
+	}
 	spin_unlock(&tlb->touch);
 
 	tlb->nr = txn->nr;
