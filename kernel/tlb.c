@@ -3,7 +3,7 @@
  * tlb.c - what is done with the device's extents: look up, install, forget,
  * commit, dump, evict.
  *
- * Every change is one transaction (tlb_node.c).  An extent of a transaction is
+ * Every change is one transaction (tlb_txn.c).  An extent of a transaction is
  * added in two steps: what must go is cut out of the tree, then the extent is
  * put in the hole and grown together with neighbours that continue it.
  *
@@ -13,7 +13,7 @@
  * Locks: tlb->lock (mutex), inside it tlb->touch (spinlock, for publishing).
  */
 #include "tlb.h"
-#include "tlb_node.h"
+#include "tlb_txn.h"
 
 #define GFP_INSTALL	(GFP_NOIO | __GFP_NOWARN)
 #define GFP_EVICT	(GFP_NOWAIT | __GFP_NOWARN)
@@ -90,7 +90,7 @@ find(struct ubdm_tlb *tlb, u64 lba, struct ubdm_hit *hit, unsigned int *slot)
 			next = node->key[n];
 		else if (n + 1 < node->nr)
 			next = node->key[n + 1];
-		node = node->child[n];
+		node = READ_ONCE(node->child[n]);
 	}
 	n = ubdm_tlb_floor(node, lba);
 	if (lba < node->start[n]) {

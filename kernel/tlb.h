@@ -2,23 +2,26 @@
 /*
  * tlb.h - the device's extents: a persistent B+tree with lockless readers.
  *
- * A writer never changes a node that readers can see.  It copies the path to
- * what it changes, works on the copies, and publishes the new root with one
- * store.  A transaction of any number of extents is therefore whole or absent
- * for every reader, and everything that can fail fails before it is visible.
+ * A writer never changes an extent or a key that readers can see.  It copies the
+ * path to what it changes, works on the copies, and publishes the new root with one
+ * store; or, where one leaf is all that has changed, the pointer to it in its
+ * parent.  A transaction of any number of extents is therefore whole or absent
+ * for every lookup, and everything that can fail fails before it is visible.  Of
+ * two lookups the later may see an earlier state, if no barrier is between them:
+ * who has to know that a translation is out of use waits for a grace period.
  * Readers descend under RCU; nodes are freed after a grace period.
  *
  * What a reader must note in the tree (accessed, touched) are bits in the leaf.
  * "accessed" may get lost when a leaf is copied at that moment; "touched" must
- * not, see "Touching" in tlb.c.
+ * not, see "Touching" in tlb_txn.c.
  *
  * An extent is uncommitted while its tid is above the committed tid: COMMIT is
  * one store, and "is anything uncommitted and touched" one comparison of the
  * highest touched tid with it.
  *
- * tlb_node.c has the nodes and the transactions, tlb.c what is done with them,
+ * tlb_node.c has the nodes, tlb_txn.c the transactions, tlb.c what is done with them,
  * tlb_hit.h the lookup of a plain hit.
- * Both are also built in userspace against tests/shim.
+ * All are also built in userspace against tests/shim.
  */
 #ifndef UBDM_TLB_H
 #define UBDM_TLB_H

@@ -35,7 +35,7 @@ ubdm_tlb_translate(struct ubdm_tlb *tlb, u64 lba, unsigned int nr, bool write,
 	if (unlikely(!node))
 		return false;
 	while (node->level)
-		node = node->child[ubdm_tlb_child(node, lba)];
+		node = READ_ONCE(node->child[ubdm_tlb_child(node, lba)]);
 	/* A disk that is one extent: there is nothing to search. */
 	if (node->nr != 1)
 		n = ubdm_tlb_floor(node, lba);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * tlb_node.h - the TLB's nodes, and transactions on them.  For tlb*.[ch] only.
+ * tlb_node.h - the TLB's nodes.  For tlb*.[ch] only.
  */
 #ifndef UBDM_TLB_NODE_H
 #define UBDM_TLB_NODE_H
@@ -25,7 +25,8 @@ struct ubdm_tlb_slot {
 
 /*
  * A node is private to its transaction until that one publishes; from then on
- * readers rely on all but what is marked.  Keys are exact: key[i] is the first
+ * readers rely on all but what is marked, and on a child being there, which may be
+ * replaced by a leaf that begins where it did.  Keys are exact: key[i] is the first
  * sector of child i's first extent, so the extent in front of any sector is in
  * the leaf that a search for this sector ends in.  Behind the last key all are
  * U64_MAX, so that a search need not know how many there are.
@@ -50,7 +51,7 @@ struct ubdm_tlb_node {
 		};
 		struct {
 			u64 key[UBDM_INNER_MAX];
-			struct ubdm_tlb_node *child[UBDM_INNER_MAX];
+			struct ubdm_tlb_node *child[UBDM_INNER_MAX]; /* READ_ONCE */
 		};
 	};
 };
@@ -66,29 +67,6 @@ struct ubdm_tlb_ent {
 	u8 perm;
 	bool accessed;
 	bool touched;
-};
-
-struct ubdm_txn {
-	struct ubdm_tlb *tlb;
-	struct ubdm_tlb_node *root;	/* of the tree to be */
-	struct ubdm_tlb_node *fresh;	/* nodes made so far, the dead too */
-	struct ubdm_tlb_node *stale;	/* published nodes to be replaced */
-	struct ubdm_tlb_node *pool;	/* nodes for the next step */
-	unsigned int nr_pool;
-	gfp_t gfp;
-	u64 id;
-	u64 nr;				/* extents */
-	u64 max_tid;
-	u64 touched_tid;
-	u64 next;			/* first extent behind the path's leaf */
-	unsigned int depth;		/* of the path; 0: none */
-	unsigned int finger_depth;	/* of the path as walk() left it */
-	bool finger;			/* the path and next are still as there ... */
-	bool finger_owned;		/* ... and all nodes of the path ours */
-	struct {
-		struct ubdm_tlb_node *node;
-		int i;
-	} path[UBDM_TLB_DEPTH];
 };
 
 /* One step of a search: right of n keys if the last of them is not above x. */
@@ -164,20 +142,20 @@ static inline bool ubdm_tlb_same_storage(const struct ubdm_tlb_ent *a,
 void ubdm_tlb_read_slot(const struct ubdm_tlb *tlb,
 			const struct ubdm_tlb_node *leaf, int i,
 			struct ubdm_tlb_ent *ent);
-void ubdm_tlb_raise_touched(struct ubdm_tlb *tlb, u64 tid);
 bool ubdm_tlb_mark_touched(struct ubdm_tlb *tlb, struct ubdm_tlb_node *leaf,
 			   unsigned int slot, u64 tid);
 
-void ubdm_txn_begin(struct ubdm_txn *txn, struct ubdm_tlb *tlb, gfp_t gfp);
-void ubdm_txn_read(struct ubdm_txn *txn, int i, struct ubdm_tlb_ent *ent);
-bool ubdm_txn_seek(struct ubdm_txn *txn, u64 lba, struct ubdm_tlb_ent *ent);
-int ubdm_txn_set(struct ubdm_txn *txn, const struct ubdm_tlb_ent *ent);
-int ubdm_txn_insert(struct ubdm_txn *txn, const struct ubdm_tlb_ent *ent);
-unsigned int ubdm_txn_room(const struct ubdm_txn *txn, u64 *limit);
-int ubdm_txn_open(struct ubdm_txn *txn, unsigned int nr);
-void ubdm_txn_put(struct ubdm_txn *txn, const struct ubdm_tlb_ent *ent);
-int ubdm_txn_drop(struct ubdm_txn *txn, unsigned long slots);
-void ubdm_txn_abort(struct ubdm_txn *txn);
-void ubdm_txn_publish(struct ubdm_txn *txn);
+void ubdm_node_gap(struct ubdm_tlb_node *node, unsigned int pos, unsigned int n);
+void ubdm_node_copy(struct ubdm_tlb_node *dst, unsigned int dpos,
+		    const struct ubdm_tlb_node *src, unsigned int spos, unsigned int n,
+		    unsigned long touched, u64 committed);
+void ubdm_node_squeeze(struct ubdm_tlb_node *leaf, unsigned int i, unsigned int n,
+		       unsigned int nr);
+void ubdm_node_cut(struct ubdm_tlb_node *node, unsigned int n);
+void ubdm_node_put(struct ubdm_tlb_node *leaf, unsigned int i,
+		   const struct ubdm_tlb_ent *ent);
+void ubdm_node_link(struct ubdm_tlb_node *node, unsigned int i,
+		    struct ubdm_tlb_node *child);
+void ubdm_node_unlink(struct ubdm_tlb_node *node, unsigned int i);
 
 #endif /* UBDM_TLB_NODE_H */

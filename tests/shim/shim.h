@@ -72,6 +72,7 @@ static inline void memset64(u64 *p, u64 v, size_t n)
 
 #define READ_ONCE(x)	__atomic_load_n(&(x), __ATOMIC_RELAXED)
 #define WRITE_ONCE(x, v) __atomic_store_n(&(x), (v), __ATOMIC_RELAXED)
+#define smp_store_release(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
 
 #ifdef __SANITIZE_THREAD__
 extern int shim_fence;		/* TSan knows no fences */

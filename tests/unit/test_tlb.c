@@ -573,6 +573,89 @@ static void a_mark_set_between_look_and_copy_is_carried_over(void **state)
 	assert_int_equal(d.flags, UBDM_EXT_F_TOUCHED);
 }
 
+/*
+ * A full leaf at 0, 16, ..., and one from 96 on with room.  The second is changed, then
+ * an extent goes to the first, which has none for it.
+ */
+static void change_then_insert_before(u64 lba)
+{
+	struct ubdm_tlb_ent ent, new;
+	struct ubdm_txn txn;
+	struct ubdm_hit hit;
+	u64 i, nr = UBDM_LEAF_MAX + 3;
+
+	for (i = 0; i < nr; i++) {
+		struct ubdm_extent e = ext(i * 16, 8, i << 8, 0, 0);
+
+		assert_int_equal(ubdm_tlb_install(&tlb, &e, 1), 0);
+	}
+	assert_int_equal(tlb.root->level, 1);
+	assert_int_equal(tlb.root->child[0]->nr, UBDM_LEAF_MAX);
+
+	mutex_lock(&tlb.lock);
+	ubdm_txn_begin(&txn, &tlb, GFP_INSTALL);
+	assert_true(ubdm_txn_seek(&txn, (nr - 1) * 16, &ent));
+	new = ent;
+	ent.end -= 3;
+	assert_int_equal(ubdm_txn_set(&txn, &ent), 0);
+	new.lba = lba;
+	new.end = lba + 2;
+	assert_int_equal(ubdm_txn_insert(&txn, &new), 0);
+	ubdm_txn_publish(&txn);
+	mutex_unlock(&tlb.lock);
+
+	rcu_read_lock();
+	ubdm_tlb_lookup(&tlb, (nr - 1) * 16, &hit);
+	assert_int_equal(hit.len, 5);
+	ubdm_tlb_lookup(&tlb, lba, &hit);
+	assert_int_equal(hit.len, 2);
+	for (i = 0; i < nr - 1; i++) {
+		ubdm_tlb_lookup(&tlb, i * 16, &hit);
+		assert_int_equal(hit.len, 8);
+	}
+	rcu_read_unlock();
+}
+
+static void a_change_stays_when_the_leaf_before_gives_it_an_extent(void **state)
+{
+	(void)state;
+	change_then_insert_before((UBDM_LEAF_MAX - 1) * 16 + 10);
+}
+
+static void a_change_stays_when_the_leaf_before_is_evened_out(void **state)
+{
+	(void)state;
+	change_then_insert_before(24);
+}
+
+/* Whoever brings one extent more copies one leaf, and no node above it. */
+static void a_change_of_one_leaf_leaves_what_is_above(void **state)
+{
+	struct ubdm_tlb_node *root, *first, *last;
+	struct ubdm_extent e;
+	u64 i;
+
+	(void)state;
+	for (i = 0; i < UBDM_LEAF_MAX + 3; i++) {
+		e = ext(i * 16, 8, i << 8, 0, 0);
+		assert_int_equal(ubdm_tlb_install(&tlb, &e, 1), 0);
+	}
+	root = tlb.root;
+	assert_int_equal(root->level, 1);
+	first = root->child[0];
+	last = root->child[1];
+
+	e = ext((UBDM_LEAF_MAX + 2) * 16 + 8, 1, 7, 0, 0);
+	assert_int_equal(ubdm_tlb_install(&tlb, &e, 1), 0);
+	assert_int_equal(ubdm_tlb_inval_lba(&tlb, e.lba - 2, 1), 0);
+	assert_ptr_equal(tlb.root, root);
+	assert_ptr_equal(root->child[0], first);
+	assert_ptr_not_equal(root->child[1], last);
+	/* Not so where its first extent goes. */
+	assert_int_equal(ubdm_tlb_inval_lba(&tlb, UBDM_LEAF_MAX * 16, 8), 0);
+	assert_ptr_not_equal(tlb.root, root);
+}
+
 static void marks_survive_a_replacement_that_keeps_the_storage(void **state)
 {
 	struct ubdm_extent e = ext(0, 16, 0, 5, 0), d;
@@ -621,6 +704,9 @@ int main(void)
 		T(a_refused_transaction_changes_nothing),
 		T(a_mark_set_while_the_leaf_is_copied_is_carried_over),
 		T(a_mark_set_between_look_and_copy_is_carried_over),
+		T(a_change_stays_when_the_leaf_before_gives_it_an_extent),
+		T(a_change_stays_when_the_leaf_before_is_evened_out),
+		T(a_change_of_one_leaf_leaves_what_is_above),
 		T(marks_survive_a_replacement_that_keeps_the_storage),
 	};
 

@@ -12,6 +12,7 @@
 #include <setjmp.h>
 #include <cmocka.h>
 #include "../../kernel/tlb_node.c"
+#include "../../kernel/tlb_txn.c"
 #include "../../kernel/tlb.c"
 #include "../../kernel/tlb_hit.h"
 #include "xorshift.h"
