@@ -20,7 +20,7 @@
 # ASan and UBSan. Tests link the latter: both libraries, plus
 #
 #   tests/fake/*.c        -> build/asan/libfake.a, what tests share
-#   kernel/{tlb,tlb_node,tlb_txn,fault}.c
+#   kernel/{tlb,tlb_node,tlb_spare,tlb_txn,fault}.c
 #                         -> build/asan/libkpure.a, the kernel's pure files
 #
 # A folder may bring a fragment, <dir>/build.mk, read after the lists are made.
@@ -68,7 +68,8 @@ SLOWPATH_SRCS := $(sort $(wildcard slowpath/*.c slowpath/*/*.c))
 MAPPER_SRCS := $(sort $(wildcard mapper/*.c))
 TOOLS_SRCS := $(sort $(wildcard tools/*.c))
 KPURE_SRCS := $(sort $(wildcard \
-	      kernel/tlb.c kernel/tlb_node.c kernel/tlb_txn.c kernel/fault.c))
+	      kernel/tlb.c kernel/tlb_node.c kernel/tlb_spare.c \
+	      kernel/tlb_txn.c kernel/fault.c))
 FAKE_SRCS := $(sort $(wildcard tests/fake/*.c))
 FAKEDEV_SRCS := $(addprefix tests/fake/,fakedev.c fakedrain.c fakeio.c fakemap.c)
 UNIT_SRCS := $(sort $(wildcard tests/unit/test_*.c tests/oracle/test_*.c))

@@ -6,6 +6,7 @@
 #include "compat.h"
 #include "dev.h"
 #include "genl.h"
+#include "tlb_spare.h"
 
 #include <linux/module.h>
 #include <net/genetlink.h>
@@ -37,6 +38,7 @@ static void __exit ubdm_exit(void)
 	ubdm_genl_exit();
 	ubdm_chan_exit();
 	ubdm_dev_exit();
+	ubdm_spare_exit();
 }
 
 module_init(ubdm_init);

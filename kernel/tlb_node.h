@@ -39,7 +39,10 @@ struct ubdm_tlb_node {
 	u8 frozen;			/* tlb->touch: a copy replaces this leaf */
 	u8 tids;			/* an extent of this leaf may have a tid */
 	struct ubdm_tlb_node *chain;	/* tlb->lock: a transaction's list */
-	struct rcu_head rcu;
+	union {
+		struct rcu_head rcu;
+		unsigned long gp;	/* tlb_spare.c */
+	};
 	union {
 		struct {
 			unsigned long accessed;	/* readers set, eviction clears */

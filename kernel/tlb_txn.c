@@ -31,6 +31,7 @@
  * first freezing until the root has changed.  Nothing in there sleeps or
  * allocates.
  */
+#include "tlb_spare.h"
 #include "tlb_txn.h"
 
 static bool owned(const struct ubdm_txn *txn, const struct ubdm_tlb_node *node)
@@ -47,7 +48,7 @@ static unsigned int capacity(const struct ubdm_tlb_node *node)
 static int reserve(struct ubdm_txn *txn, unsigned int nr)
 {
 	while (txn->nr_pool < nr) {
-		struct ubdm_tlb_node *node = kmalloc(sizeof(*node), txn->gfp);
+		struct ubdm_tlb_node *node = ubdm_spare_get(txn->gfp);
 
 		if (!node)
 			return -ENOMEM;
@@ -740,7 +741,7 @@ static void free_list(struct ubdm_tlb_node *node)
 	while (node) {
 		struct ubdm_tlb_node *next = node->chain;
 
-		kfree(node);
+		ubdm_spare_put(node);
 		node = next;
 	}
 }
@@ -818,11 +819,11 @@ void ubdm_txn_publish(struct ubdm_txn *txn)
 		next = node->chain;
 		node->chain = NULL;
 		if (node->dead)
-			kfree(node);
+			ubdm_spare_put(node);
 	}
 	for (node = txn->stale; node; node = next) {
 		next = node->chain;
-		kfree_rcu(node, rcu);
+		ubdm_spare_retire(node);
 	}
 	free_list(txn->pool);
 }

@@ -132,7 +132,7 @@ check "SIGKILL leaves nothing, for the script outlives it" ended_by KILL 3
 # taken_away REGEX: without its device it ends, with one line that REGEX is in
 taken_away() {
 	ubdmap del --force ubdmap0
-	wait $pid && { echo "it went on"; return 1; }
+	wait "$pid" && { echo "it went on"; return 1; }
 	cat out err
 	[ "$(wc -l <err)" = 1 ] && grep -q "$1" err && [ ! -s out ]
 }

@@ -78,6 +78,40 @@ void shim_kfree_rcu(struct rcu_head *head, size_t offset)
 	pthread_mutex_unlock(&shim_deferred_lock);
 }
 
+unsigned long get_state_synchronize_rcu(void)
+{
+	smp_mb();
+	return __atomic_load_n(&shim_epoch, __ATOMIC_SEQ_CST) + 1;
+}
+
+unsigned long get_completed_synchronize_rcu(void)
+{
+	return 1;
+}
+
+unsigned long start_poll_synchronize_rcu(void)
+{
+	smp_mb();
+	return __atomic_add_fetch(&shim_epoch, 1, __ATOMIC_SEQ_CST);
+}
+
+bool poll_state_synchronize_rcu(unsigned long cookie)
+{
+	unsigned long at;
+	int i;
+
+	if (__atomic_load_n(&shim_epoch, __ATOMIC_SEQ_CST) < cookie)
+		return false;
+	smp_mb();
+	for (i = 0; i < SHIM_READERS; i++) {
+		at = __atomic_load_n(&shim_reading[i], __ATOMIC_SEQ_CST);
+		if (at && at < cookie)
+			return false;
+	}
+	smp_mb();
+	return true;
+}
+
 void shim_rcu_flush(void)
 {
 	struct rcu_head *head, *next;

@@ -164,6 +164,7 @@ static inline void shim_unlock(struct shim_lock *l)
 #define mutex_unlock(x)		shim_unlock(&(x)->l)
 
 #define spin_lock_init(x)	shim_lock_init(&(x)->l)
+#define __SPIN_LOCK_UNLOCKED(x)	{ { .m = PTHREAD_MUTEX_INITIALIZER } }
 #define spin_lock(x)		({ shim_lock(&(x)->l); shim_atomic++; })
 #define spin_unlock(x)		({ shim_atomic--; shim_unlock(&(x)->l); })
 #define spin_lock_irqsave(x, f)	({ (f) = 0; spin_lock(x); })
@@ -197,6 +198,13 @@ void rcu_read_unlock(void);
 void shim_kfree_rcu(struct rcu_head *head, size_t offset);
 /* Wait for the readers of now, then free what was given to kfree_rcu(). */
 void shim_rcu_flush(void);
+
+/* A cookie is the epoch in which nobody reads any more who does now. */
+unsigned long get_state_synchronize_rcu(void);
+unsigned long get_completed_synchronize_rcu(void);
+unsigned long start_poll_synchronize_rcu(void);
+bool poll_state_synchronize_rcu(unsigned long cookie);
+#define synchronize_rcu()	shim_rcu_flush()
 
 extern __thread unsigned long shim_rcu_nest;
 

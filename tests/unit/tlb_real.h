@@ -11,7 +11,13 @@
 #include <stdio.h>
 #include <setjmp.h>
 #include <cmocka.h>
+
+/* Nothing is kept, so that each node let go is freed and can be counted, unless ... */
+static unsigned int spare_max;
+#define UBDM_SPARE_MAX spare_max
+
 #include "../../kernel/tlb_node.c"
+#include "../../kernel/tlb_spare.c"
 #include "../../kernel/tlb_txn.c"
 #include "../../kernel/tlb.c"
 #include "../../kernel/tlb_hit.h"
@@ -29,8 +35,10 @@ static int tlb_setup(void **state)
 static int tlb_teardown(void **state)
 {
 	(void)state;
-	shim_rcu_flush();
 	ubdm_tlb_destroy(&tlb);
+	shim_rcu_flush();
+	ubdm_spare_exit();
+	spare_max = 0;
 	assert_int_equal(shim_nr_alloc, 0);
 	return 0;
 }
