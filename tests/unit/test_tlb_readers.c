@@ -11,7 +11,7 @@
 
 #define NR_READERS	3
 #define ROUNDS		4000
-#define SECONDS		2	/* at most, where CPUs are scarce */
+#define SECONDS		1	/* at most, where CPUs are scarce */
 
 /* An assert would leave the readers running: say what is wrong, then stop. */
 static const char *wrong_with_writer;
