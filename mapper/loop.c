@@ -613,20 +613,7 @@ void ubdm_loop_arm(struct ubdm_mapper *m)
 
 int ubdm_mapper_process(struct ubdm_mapper *m)
 {
-	int ret;
-
-	/*
-	 * What we send rings the bell ourselves where it completes at once: so it is
-	 * silenced after the turns, not before, and what rang it looked for once more.
-	 */
-	do {
-		do
-			ret = ubdm_ring_turn(&m->ring);
-		while (ret > 0);
-		ubdm_ring_clear(&m->ring);
-		if (!ret)
-			ret = ubdm_ring_turn(&m->ring);
-	} while (ret > 0);
+	int ret = ubdm_ring_run(&m->ring);
 
 	if (ret) {
 		pthread_mutex_lock(&m->lock);

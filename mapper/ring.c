@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <poll.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -30,7 +31,7 @@ void ubdm_ring_kick(struct ubdm_ring *ring)
 	uint64_t one = 1;
 	ssize_t n;
 
-	/* A full counter would mean that the bell has rung already. */
+	/* Full: it has rung.  Who watches for edges doesn't read it, but 2^64 is far. */
 	do
 		n = write(ring->eventfd, &one, sizeof(one));
 	while (n < 0 && errno == EINTR);
@@ -300,21 +301,44 @@ int ubdm_ring_turn(struct ubdm_ring *ring)
 	return sent + reap(ring);
 }
 
+/*
+ * The kernel rings the bell for what completes while it is submitted, too, which we
+ * look for anyway.  Elsewhere it might read this flag before it is seen to have left
+ * us work, and we would sleep.
+ */
+static void ring_bell(struct ubdm_ring *ring, bool on)
+{
+#ifdef __x86_64__
+	io_uring_cq_eventfd_toggle(ring->uring, on);
+	atomic_thread_fence(memory_order_seq_cst);
+#else
+	(void)ring;
+	(void)on;
+#endif
+}
+
+int ubdm_ring_run(struct ubdm_ring *ring)
+{
+	int ret;
+
+	do {
+		ring_bell(ring, false);
+		do
+			ret = ubdm_ring_turn(ring);
+		while (ret > 0);
+		ring_bell(ring, true);
+	} while (!ret && (must_enter(ring) || io_uring_cq_ready(ring->uring)));
+	return ret;
+}
+
 int ubdm_ring_wait(struct ubdm_ring *ring, int timeout_ms)
 {
 	struct pollfd p = { .fd = ring->eventfd, .events = POLLIN };
+	uint64_t v;
 
 	if (poll(&p, 1, timeout_ms) < 0 && errno != EINTR)
 		return -errno;
+	while (read(ring->eventfd, &v, sizeof(v)) < 0 && errno == EINTR)
+		;
 	return 0;
-}
-
-void ubdm_ring_clear(struct ubdm_ring *ring)
-{
-	uint64_t v;
-	ssize_t n;
-
-	do
-		n = read(ring->eventfd, &v, sizeof(v));
-	while (n < 0 && errno == EINTR);
 }

@@ -43,7 +43,7 @@ struct ubdm_cmd {
 struct ubdm_ring {
 	struct io_uring *uring; /* ring thread only, as what follows */
 	pthread_t thread;
-	int eventfd;
+	int eventfd; /* the bell */
 	struct ubdm_cmd *head, **tail; /* to be sent; ring thread's share */
 	struct ubdm_cmd *patient; /* those that wait for company */
 	unsigned int nr_patient;
@@ -104,11 +104,25 @@ void ubdm_ring_queue_local(struct ubdm_ring *ring, struct ubdm_cmd *cmd,
 int ubdm_ring_turn(struct ubdm_ring *ring);
 
 /**
- * ubdm_ring_wait - until there is reason for a turn
+ * ubdm_ring_run - turns, until there is nothing to do; ring thread
+ * @ring: the ring
+ *
+ * What comes after that rings the bell.
+ *
+ * Return: 0, or -errno.
+ */
+int ubdm_ring_run(struct ubdm_ring *ring);
+
+/**
+ * ubdm_ring_wait - until there is reason for a run
  * @ring: the ring
  * @timeout_ms: negative: without end
+ *
+ * For now and then: an epoll that watches @ring->eventfd for edges (EPOLLET) is
+ * cheaper, as nobody has to read it.
+ *
+ * Return: 0, or -errno.
  */
 int ubdm_ring_wait(struct ubdm_ring *ring, int timeout_ms);
-void ubdm_ring_clear(struct ubdm_ring *ring);
 
 #endif /* UBDM_RING_H */

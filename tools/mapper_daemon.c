@@ -260,6 +260,8 @@ static int watch(struct mapper_process *p, enum source source, int fd)
 {
 	struct epoll_event ev = { .events = EPOLLIN, .data.u32 = source };
 
+	if (source == FROM_RING)
+		ev.events |= EPOLLET;
 	if (p->watched & 1u << source)
 		return 0;
 	if (epoll_ctl(p->epoll, EPOLL_CTL_ADD, fd, &ev))

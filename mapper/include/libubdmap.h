@@ -8,7 +8,7 @@
  *   ubdm_mapper_*  the data plane: serve one device from one image.
  *
  * The library does not fork, starts no thread and owns no event loop.  A mapper
- * lends one file descriptor; when it is readable call ubdm_mapper_process(),
+ * lends one file descriptor; when it rings call ubdm_mapper_process(),
  * always from the same thread: the one that called ubdm_mapper_serve() or
  * ubdm_mapper_takeover() (the ring thread).  What cannot be answered there
  * without blocking is handed out by the defer callback, for ubdm_job_run() on a
@@ -337,8 +337,11 @@ int ubdm_mapper_takeover(struct ubdm_mapper **out, int channel,
 			 struct ubdm_err *err);
 
 /**
- * ubdm_mapper_fd - readable when ubdm_mapper_process() has something to do
+ * ubdm_mapper_fd - an eventfd; rings when ubdm_mapper_process() has something to do
  * @m: the mapper
+ *
+ * Watch it for edges (EPOLLET) and leave it alone; or poll it, and read it before
+ * ubdm_mapper_process().  It does not block.
  */
 int ubdm_mapper_fd(const struct ubdm_mapper *m);
 

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -61,11 +62,28 @@ static inline bool toy_again(struct ubdm_cmd *cmd, int res)
 	return true;
 }
 
+/* As a mapper waits.  A program may have several rings, one after the other. */
+static inline void toy_wait(void)
+{
+	static int epoll = -1, watched = -1;
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLET };
+
+	if (epoll < 0) {
+		epoll = epoll_create1(EPOLL_CLOEXEC);
+		check(epoll < 0 ? -errno : 0, "epoll");
+	}
+	if (watched != ring.eventfd) {
+		watched = ring.eventfd;
+		check(epoll_ctl(epoll, EPOLL_CTL_ADD, watched, &ev) ? -errno : 0, "epoll");
+	}
+	check(epoll_wait(epoll, &ev, 1, 1000) < 0 && errno != EINTR ? -errno : 0, "wait");
+}
+
 static inline void toy_turn(void)
 {
-	check(ubdm_ring_wait(&ring, 1000), "wait");
-	ubdm_ring_clear(&ring);
-	check(ubdm_ring_turn(&ring), "turn");
+	check(ubdm_ring_run(&ring), "run");
+	if (!ended)
+		toy_wait();
 }
 
 static inline void toy_called(struct ubdm_cmd *cmd, int res)
@@ -79,8 +97,12 @@ static inline int toy_do(struct toy_call *c, const char *what)
 	c->cmd.done = toy_called;
 	c->res = -EINPROGRESS;
 	ubdm_ring_queue(&ring, &c->cmd);
-	while (c->res == -EINPROGRESS && !ended)
-		toy_turn();
+	for (;;) {
+		check(ubdm_ring_run(&ring), "run");
+		if (c->res != -EINPROGRESS || ended)
+			break;
+		toy_wait();
+	}
 	check(c->res == -EINPROGRESS ? -ESHUTDOWN : c->res, what);
 	return c->res;
 }

@@ -42,9 +42,14 @@ int ubdm_ring_wait(struct ubdm_ring *ring, int timeout_ms)
 	return 0;
 }
 
-void ubdm_ring_clear(struct ubdm_ring *ring)
+int ubdm_ring_run(struct ubdm_ring *ring)
 {
-	(void)ring;
+	int ret;
+
+	do
+		ret = ubdm_ring_turn(ring);
+	while (ret > 0);
+	return ret;
 }
 
 #endif /* TESTS_UNIT_RING_FAKE_H */
