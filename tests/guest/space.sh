@@ -44,7 +44,8 @@ cleanup "kill $monitor"
 for image in a.qcow2 a.raw; do
 	: >/tmp/events
 	qemu-img create -q -f ${image#*.} $image 1G
-	dev=$(ubdmap add $image)
+	# Not so soon that a slow guest comes too late with the space.
+	dev=$(ubdmap add --space-timeout 600 $image)
 	dd if=/tmp/random of="$dev" bs=64k oflag=direct status=none
 	sync "$dev"
 	fill
@@ -71,7 +72,7 @@ for image in a.qcow2 a.raw; do
 	fi
 	drain
 	check "$image: with space they go on" wait $burst
-	equal "$image: without an error" "$(cat /tmp/burst.rc)" 0
+	equal "$image: without an error" "$(cat /tmp/burst.rc /tmp/burst.err)" 0
 	check "$image: which list tells" until_true 15 is_state live
 	check "$image: and an event" until_true 10 grep -q "$dev recovered" /tmp/events
 	check "$image: it is deleted" ubdmap del "$dev"
