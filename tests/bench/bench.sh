@@ -80,6 +80,10 @@ prepare() {
 		undo_later "rmdir /sys/kernel/config/nullb/benchdisk"
 		noise /dev/benchdisk
 		disk_contenders /dev/benchdisk "$mib"
+		# dm-linear holds the disk: nothing can be mounted from it.
+		memory_disk benchbare "$mib"
+		undo_later "rmdir /sys/kernel/config/nullb/benchbare"
+		files_on["disk: direct"]=/dev/benchbare
 	fi
 	memory_fs benchmem $((5 * mib + 128)) $dir
 	undo_later "umount $dir; rmdir /sys/kernel/config/nullb/benchmem"

@@ -13,6 +13,8 @@
 # files, and requests in a second.
 
 files_mnt=/tmp/benchfiles
+# Where a row's own device is held by another row.
+declare -A files_on=()
 
 # Two megabytes that are there wherever this runs; not what was built.
 files_tar() {
@@ -100,7 +102,7 @@ files_turn() {
 		case ${row_of[$row]} in
 		null | *null) continue ;;
 		esac
-		files_of "$row" "${row_of[$row]}" "$1" || return
+		files_of "$row" "${files_on[$row]:-${row_of[$row]}}" "$1" || return
 		checkpoint
 	done
 }
