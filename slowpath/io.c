@@ -601,21 +601,6 @@ int sp_file_punch(struct sp_file *f, uint64_t off, uint64_t len)
 }
 
 /**
- * sp_file_claim - have the file system choose blocks for a range
- * @f: the file
- * @off: byte offset; the range is within the file, and a hole
- * @len: bytes
- *
- * Saves later writes from doing so one by one.  The range reads as before, and
- * nothing follows if it cannot be done, in part or at all; so there is no hook.
- */
-void sp_file_claim(struct sp_file *f, uint64_t off, uint64_t len)
-{
-	if (!f->blockdev && !check_change(f, off, len))
-		do_fallocate(f, 0, off, len);
-}
-
-/**
  * sp_file_sync - make everything written before durable
  * @f: the file; one that is read-only has nothing to sync
  *

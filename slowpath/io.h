@@ -57,7 +57,6 @@ int sp_file_pwrite(struct sp_file *f, const void *buf, size_t len, uint64_t off)
 /* Both read zeros after; zero may keep the space, punch frees it if it can. */
 int sp_file_zero(struct sp_file *f, uint64_t off, uint64_t len);
 int sp_file_punch(struct sp_file *f, uint64_t off, uint64_t len);
-void sp_file_claim(struct sp_file *f, uint64_t off, uint64_t len);	/* blocks, ahead of use */
 int sp_file_sync(struct sp_file *f);		/* fdatasync; an error is sticky */
 int sp_file_size(struct sp_file *f, uint64_t *size);
 int sp_file_truncate(struct sp_file *f, uint64_t size);	/* regular files; never a block device */

@@ -178,17 +178,6 @@ static int collect(struct q2w *w, uint64_t want, struct hcs *v, struct hcs *fres
 	return rc;
 }
 
-/* A copy's write that finds its blocks chosen is cheaper; they lie together, too. */
-static void claim(struct q2w *w, const struct hcs *v)
-{
-	uint64_t first = v->nr ? v->hc[0] : 0, end = v->nr ? v->hc[v->nr - 1] + 1 : 0;
-
-	pthread_mutex_unlock(&w->img->lock);
-	if (v->nr)
-		sp_file_claim(w->file, first << w->q->cbits, (end - first) << w->q->cbits);
-	pthread_mutex_lock(&w->img->lock);
-}
-
 /* Context: w->refilling. */
 static int refill(struct q2w *w, uint64_t clusters, unsigned int want_tables)
 {
@@ -198,8 +187,6 @@ static int refill(struct q2w *w, uint64_t clusters, unsigned int want_tables)
 
 	need_tables = want_tables > w->reserve_nr ? want_tables - w->reserve_nr : 0;
 	rc = collect(w, clusters + need_tables, &v, &fresh);
-	if (!rc)
-		claim(w, &fresh);
 	if (!rc)
 		rc = reserve_from(w, &fresh, &tables, need_tables);
 	if (!rc)
