@@ -446,6 +446,16 @@ static void link_right(struct ubdm_txn *txn, unsigned int l,
 	ubdm_node_link(txn->root, 1, right);
 }
 
+/* The leaf on the right of the path's, of the same parent; NULL: there is none. */
+static struct ubdm_tlb_node *right_of(const struct ubdm_txn *txn)
+{
+	unsigned int l = txn->depth - 1;
+
+	if (!l || txn->path[l - 1].i + 1 == txn->path[l - 1].node->nr)
+		return NULL;
+	return leaf_of(txn, txn->path[l - 1].node, txn->path[l - 1].i + 1);
+}
+
 /*
  * The path's leaf is full and the new extent would be its last: turn to the
  * next leaf of the same parent if there is room, or else a run that is filled
@@ -453,14 +463,10 @@ static void link_right(struct ubdm_txn *txn, unsigned int l,
  */
 static bool turn_right(struct ubdm_txn *txn)
 {
+	struct ubdm_tlb_node *right = right_of(txn);
 	unsigned int l = txn->depth - 1;
-	struct ubdm_tlb_node *parent, *right;
 
-	if (!l || txn->path[l - 1].i + 1 == txn->path[l - 1].node->nr)
-		return false;
-	parent = txn->path[l - 1].node;
-	right = leaf_of(txn, parent, txn->path[l - 1].i + 1);
-	if (right->nr == UBDM_LEAF_MAX)
+	if (!right || right->nr == UBDM_LEAF_MAX)
 		return false;
 	txn->finger = false;
 	txn->path[l - 1].i++;
@@ -475,14 +481,9 @@ static bool turn_right(struct ubdm_txn *txn)
  */
 static struct ubdm_tlb_node *roomy_right(const struct ubdm_txn *txn)
 {
-	unsigned int l = txn->depth - 1;
-	struct ubdm_tlb_node *parent, *right;
+	struct ubdm_tlb_node *right = right_of(txn);
 
-	if (!l || txn->path[l - 1].i + 1 == txn->path[l - 1].node->nr)
-		return NULL;
-	parent = txn->path[l - 1].node;
-	right = leaf_of(txn, parent, txn->path[l - 1].i + 1);
-	return right->nr <= UBDM_LEAF_MAX * 7 / 8 ? right : NULL;
+	return right && right->nr <= UBDM_LEAF_MAX * 7 / 8 ? right : NULL;
 }
 
 /*
