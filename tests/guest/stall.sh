@@ -37,8 +37,9 @@ check "writes it" timeout 10 dd if=known of="$dev" bs=1M oflag=direct status=non
 check "and flushes it" timeout 10 sync "$dev"
 equal "nobody else was asked" "$(value flushes_mapper) $(($(value faults) - faults))" "1 0"
 check "list tells that the mapper does not answer" until_true 15 is_state stalled
+# The event comes with the driver's next look at who waits, up to half a second later.
 check "and an event tells which request has none" \
-	grep -q "$dev stalled write at byte 104857600, 65536 bytes" events
+	until_true 5 grep -q "$dev stalled write at byte 104857600, 65536 bytes" events
 check "which still waits" kill -0 $miss
 kill -CONT "$mapper"
 check "and goes on with its mapper" wait $miss
