@@ -7,8 +7,9 @@
  *	FETCH's CQE -> job -> sp_handle() -> on_reply() -> RESOLVE
  *	RESOLVE's CQE -> sp_acked() -> job free
  *
- * sp_handle() is tried here without blocking; if that won't do the job goes to
- * the embedder.  A FETCH is armed again once each of its faults has a job, so
+ * sp_handle() is tried here without blocking, or with no more than a copy where the
+ * embedder allows that and requests come one at a time (alone.h); if that won't do the
+ * job goes to the embedder.  A FETCH is armed again once each of its faults has a job, so
  * the number of jobs bounds what is under way.
  *
  * Each fault is answered until the kernel takes the answer or says that the
@@ -89,7 +90,9 @@ static void job_put(struct job *job)
 {
 	struct ubdm_mapper *m = job->m;
 
-	if (!job->cookie)
+	if (job->cookie)
+		alone_went(&m->alone);
+	else
 		m->committing = false;
 	job->pub.next = (struct ubdm_job *)m->free_jobs;
 	m->free_jobs = job;
@@ -241,7 +244,7 @@ int ubdm_loop_ask(struct ubdm_mapper *m, const struct sp_req *req,
 
 	walk->error = 0;
 	job.req.priv = &job;
-	sp_handle(m->img, &job.req, false);
+	sp_handle(m->img, &job.req, SP_MAY_WAIT);
 	if (req->kind == SP_FLUSH && walk->error == -EAGAIN)
 		walk->error = 0;
 	return walk->error;
@@ -302,7 +305,7 @@ void ubdm_job_run(struct ubdm_job *pub)
 	struct ubdm_mapper *m = job->m;
 
 	in_job = true;
-	sp_handle(m->img, &job->req, false);
+	sp_handle(m->img, &job->req, SP_MAY_WAIT);
 	in_job = false;
 	/* The job may be another's by now, but the mapper waits for its threads. */
 	if (kick_due)
@@ -333,8 +336,20 @@ static void try_job(struct job *job)
 	struct ubdm_mapper *m = job->m;
 
 	job->req.priv = job;
-	if (sp_handle(m->img, &job->req, true) == -EAGAIN)
+	if (sp_handle(m->img, &job->req, SP_MAY_NOTHING) == -EAGAIN)
 		m->ops->defer(m->ctx, &job->pub);
+}
+
+/* Nobody else waits for us, so the ring thread may take its time for this one. */
+static void stay_with_job(struct job *job)
+{
+	struct ubdm_mapper *m = job->m;
+
+	job->req.priv = job;
+	if (sp_handle(m->img, &job->req, SP_MAY_COPY) == -EAGAIN)
+		m->ops->defer(m->ctx, &job->pub);
+	else
+		alone_stayed(&m->alone, m->ring.turns);
 }
 
 /* Too much is uncommitted: as if somebody had flushed. */
@@ -366,10 +381,11 @@ static bool take_shutdown(struct ubdm_mapper *m)
 	return true;
 }
 
-/* Returns false if no job is free. */
-static bool take_fault(struct ubdm_mapper *m, const struct ubdm_fault *fault)
+/* Returns false if no job is free.  @more: others came with it. */
+static bool take_fault(struct ubdm_mapper *m, const struct ubdm_fault *fault, bool more)
 {
 	struct job *job;
+	bool alone;
 
 	if (fault->kind == UBDM_FAULT_SHUTDOWN)
 		return take_shutdown(m);
@@ -380,12 +396,15 @@ static bool take_fault(struct ubdm_mapper *m, const struct ubdm_fault *fault)
 	if (!job)
 		return false;
 	job->cookie = fault->cookie;
+	alone = alone_came(&m->alone, more, m->ring.turns);
 	if (m->shut_down)
 		refuse(job, -EIO);
 	else if (atomic_load(&m->leaving))
 		put_off(job);
 	else if (ubdm_decode_fault(&job->req, fault))
 		refuse(job, -EOPNOTSUPP);
+	else if (alone && m->ops->may_copy)
+		stay_with_job(job);
 	else
 		try_job(job);
 	return true;
@@ -402,7 +421,7 @@ static void fetch_arm(struct fetch *f)
 static void fetch_go(struct fetch *f)
 {
 	while (f->pos < f->nr) {
-		if (!take_fault(f->m, &f->faults[f->pos]))
+		if (!take_fault(f->m, &f->faults[f->pos], f->nr > 1))
 			return;
 		f->pos++;
 	}

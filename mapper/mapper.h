@@ -22,6 +22,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "alone.h"
 #include "libubdmap.h"
 #include "ring.h"
 #include "slowpath.h"
@@ -119,6 +120,7 @@ struct ubdm_mapper {
 	bool fetching; /* false: armed no more */
 	bool shut_down; /* the SHUTDOWN fault came */
 	bool committing; /* a COMMIT fault is being answered */
+	struct alone alone;
 	int gone;
 
 	pthread_mutex_t lock;

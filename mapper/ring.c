@@ -291,6 +291,7 @@ int ubdm_ring_turn(struct ubdm_ring *ring)
 {
 	int sent, ret;
 
+	ring->turns++;
 	sent = fill(ring);
 	if (!must_enter(ring))
 		return sent + reap(ring);

@@ -48,6 +48,7 @@ struct ubdm_ring {
 	struct ubdm_cmd *patient; /* those that wait for company */
 	unsigned int nr_patient;
 	unsigned int in_flight;
+	unsigned int turns; /* so far; what was queued in one is sent in the next */
 
 	pthread_mutex_t lock; /* innermost */
 	struct ubdm_cmd *queue, **queue_tail; /* under lock */

@@ -245,24 +245,27 @@ static int fulfil(struct sp_image *img, const struct sp_req *r, struct need *nee
 	}
 }
 
-int sp_handle(struct sp_image *img, const struct sp_req *req, bool nonblock)
+static bool is_allowed(enum sp_may may, const struct need *need)
 {
-	struct need need = { .kind = NEED_NONE, .nonblock = nonblock };
+	return may == SP_MAY_WAIT || (may == SP_MAY_COPY && need->kind == NEED_COPY);
+}
+
+int sp_handle(struct sp_image *img, const struct sp_req *req, enum sp_may may)
+{
+	struct need need = { .kind = NEED_NONE, .nonblock = may != SP_MAY_WAIT };
 	struct sp_req r = *req;
 	int rc;
 
-	if (!nonblock)
+	if (may == SP_MAY_WAIT)
 		pthread_mutex_lock(&img->lock);
 	else if (pthread_mutex_trylock(&img->lock))
 		return -EAGAIN;
 	rc = check(img, &r);
 	while (!rc) {
 		rc = try(img, &r, &need);
-		if (!rc)
-			break;
 		if (rc != -EAGAIN)
 			break;
-		if (nonblock)
+		if (!is_allowed(may, &need))
 			goto out;
 		rc = fulfil(img, &r, &need);
 		if (!rc && r.kind != SP_READ && (img->failed || img->gone))

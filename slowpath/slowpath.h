@@ -140,7 +140,7 @@ struct sp_reply {
  *
  * All but @take are called with the image's lock held, possibly from any thread that is
  * inside sp_handle(), sp_ahead() or sp_work().  They queue and return.  @take is called
- * inside sp_handle() where that may block, without the lock.
+ * inside sp_handle() where that may copy, without the lock.
  */
 struct sp_ops {
 	void (*reply)(void *ctx, const struct sp_req *req,
@@ -151,6 +151,19 @@ struct sp_ops {
 	void (*commit)(void *ctx, uint64_t tid);
 	void (*ahead)(void *ctx);
 	int (*take)(void *ctx, const struct sp_req *req, void *buf, size_t len);
+};
+
+/**
+ * enum sp_may - what sp_handle() may do for a request
+ * @SP_MAY_WAIT: whatever it takes
+ * @SP_MAY_COPY: a copy on write, for which it waits for the image's disks but for
+ *	nobody else: neither another thread nor an acknowledgement
+ * @SP_MAY_NOTHING: no I/O, no bulk work and no waiting
+ */
+enum sp_may {
+	SP_MAY_WAIT,
+	SP_MAY_COPY,
+	SP_MAY_NOTHING,
 };
 
 struct sp_err {
@@ -289,12 +302,12 @@ void sp_stats(struct sp_image *img, struct sp_stats *stats);
  * sp_handle - take a request
  * @img: the image
  * @req: copied; need not outlive the call
- * @nonblock: answer only if that needs no I/O, no bulk work and no waiting
+ * @may: answer only if that needs no more than this
  *
- * Return: 0: ops->reply was called; -EAGAIN (only with @nonblock): nothing
- * happened, call again from where blocking is allowed.
+ * Return: 0: ops->reply was called; -EAGAIN (not with SP_MAY_WAIT): nothing
+ * happened, call again from where waiting is allowed.
  */
-int sp_handle(struct sp_image *img, const struct sp_req *req, bool nonblock);
+int sp_handle(struct sp_image *img, const struct sp_req *req, enum sp_may may);
 
 /**
  * sp_acked - what became of a reply or an invalidation

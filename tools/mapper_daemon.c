@@ -4,7 +4,8 @@
  *
  * Threads:
  *
- *	main	the ring thread: takes faults, answers what it can at once
+ *	main	the ring thread: takes faults, answers what it can at once, and
+ *		copies clusters while requests come one at a time
  *	workers	what may block: copies, decompression, metadata, flushes
  *	back	background work (pool, commits by timer), and the clean end
  *
@@ -95,6 +96,7 @@ const struct ubdm_mapper_ops mapper_ops = {
 	.ahead = on_ahead,
 	.shutdown = on_shutdown,
 	.gone = on_gone,
+	.may_copy = true,
 };
 
 /* --- the background thread ---------------------------------------------- */

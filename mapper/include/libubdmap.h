@@ -242,6 +242,9 @@ struct ubdm_job {
  *	ring thread.
  * @gone: the channel is of no use any more: -ESTALE (another mapper took
  *	over), -ESHUTDOWN, ...  Do not finish; close.  Called once, ring thread.
+ * @may_copy: ubdm_mapper_process() may copy a cluster on write by itself, which
+ *	waits for the image's disks, while requests come one at a time: two threads
+ *	less to be woken.  Not for who has something else to do on the ring thread
  */
 struct ubdm_mapper_ops {
 	void (*defer)(void *ctx, struct ubdm_job *job);
@@ -249,6 +252,7 @@ struct ubdm_mapper_ops {
 	void (*ahead)(void *ctx);
 	void (*shutdown)(void *ctx);
 	void (*gone)(void *ctx, int error);
+	bool may_copy;
 };
 
 #define UBDM_MAX_JOBS	192

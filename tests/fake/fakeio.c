@@ -230,22 +230,23 @@ static int place(struct fdev *d, struct fault *f, const char *buf, uint64_t *don
 
 static int handle(struct fdev *d, struct fault *f)
 {
-	bool nonblock;
-	int rc;
+	enum sp_may may = SP_MAY_WAIT;
+	int rc = -EAGAIN;
 
 	pthread_mutex_lock(&d->lock);
-	nonblock = rng_chance(&d->rng, 50);
+	if (rng_chance(&d->rng, 50))
+		may = rng_chance(&d->rng, 50) ? SP_MAY_COPY : SP_MAY_NOTHING;
 	d->busy_since = clock_ms();
 	pthread_mutex_unlock(&d->lock);
-	if (nonblock) {
-		rc = sp_handle(d->img, &f->req, true);
+	if (may != SP_MAY_WAIT) {
+		rc = sp_handle(d->img, &f->req, may);
 		if (rc == -EAGAIN && f->answered)
 			fdev_breach("EAGAIN after a reply");
 		if (rc && rc != -EAGAIN)
-			fdev_breach("sp_handle(nonblock) returned %d", rc);
+			fdev_breach("sp_handle(), not to wait, returned %d", rc);
 	}
-	if (!nonblock || rc == -EAGAIN) {
-		rc = sp_handle(d->img, &f->req, false);
+	if (rc == -EAGAIN) {
+		rc = sp_handle(d->img, &f->req, SP_MAY_WAIT);
 		if (rc)
 			fdev_breach("sp_handle() returned %d", rc);
 	}

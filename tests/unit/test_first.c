@@ -152,7 +152,7 @@ static void ask(uint64_t cluster, uint64_t clusters, uint32_t seq)
 		.want_lba = cluster * CLUSTER, .want_len = clusters * CLUSTER, .seq = seq,
 	};
 
-	assert_int_equal(sp_handle(img, &r, false), 0);
+	assert_int_equal(sp_handle(img, &r, SP_MAY_WAIT), 0);
 }
 
 /* ---- who has what decompressed ---- */

@@ -49,7 +49,7 @@ int ubdm_ring_turn(struct ubdm_ring *ring)
 /* --- fake image --------------------------------------------------------- */
 
 static struct ubdm_mapper m;
-static bool would_block;
+static enum sp_may needs;		/* what sp_handle() must be allowed */
 static struct sp_reply answer;
 static bool hold_answers;		/* sp_handle() takes and says nothing yet */
 static struct sp_req taken[UBDM_MAX_JOBS];
@@ -57,10 +57,10 @@ static unsigned int nr_taken;
 static struct { uint64_t token; int res; } acks[16];
 static unsigned int nr_acks;
 
-int sp_handle(struct sp_image *img, const struct sp_req *req, bool nonblock)
+int sp_handle(struct sp_image *img, const struct sp_req *req, enum sp_may may)
 {
 	(void)img;
-	if (nonblock && would_block)
+	if (may > needs)
 		return -EAGAIN;
 	taken[nr_taken++] = *req;
 	if (!hold_answers)
@@ -171,7 +171,7 @@ static void on_gone(void *ctx, int error)
 	gone = error;
 }
 
-static const struct ubdm_mapper_ops ops = {
+static struct ubdm_mapper_ops ops = {
 	.defer = on_defer,
 	.work = on_work,
 	.shutdown = on_shutdown,
@@ -190,9 +190,11 @@ static int set_up(void **state)
 	assert_int_equal(ubdm_tables_init(&m.tables), 0);
 	ubdm_loop_init(&m);
 
+	ops.may_copy = true;
 	nr_sent = nr_taken = nr_acks = nr_deferred = nr_shutdowns = nr_works = 0;
 	gone = 0;
-	would_block = hold_answers = false;
+	hold_answers = false;
+	needs = SP_MAY_NOTHING;
 	answer = (struct sp_reply){ .action = SP_REDRIVE };
 	ubdm_loop_arm(&m);
 	assert_int_equal(nr_sent, NR_FETCH);
@@ -257,13 +259,132 @@ static void answer_and_next_fetch_go_together(void **state)
 static void what_would_block_is_deferred(void **state)
 {
 	(void)state;
-	would_block = true;
+	needs = SP_MAY_WAIT;
 	send_fault(UBDM_FAULT_WRITE);
 	assert_int_equal(nr_deferred, 1);
 	assert_int_equal(nr_sent, 1);	/* the FETCH */
 	ubdm_job_run(deferred[0]);
 	assert_int_equal(nr_sent, 2);
 	assert_int_equal(resolve_at(1)->cookie, 0x100000005ULL);
+}
+
+/* Reads that come one after the other, each after the last one's answer. */
+static void come_alone(unsigned int n)
+{
+	needs = SP_MAY_NOTHING;
+	while (n--) {
+		m.ring.turns += 2;
+		send_fault(UBDM_FAULT_READ);
+		complete(sent[0], 0);
+	}
+}
+
+/* A write that has to be copied for comes; is it left to another thread? */
+static bool copy_is_deferred(void)
+{
+	unsigned int before = nr_deferred;
+
+	needs = SP_MAY_COPY;
+	send_fault(UBDM_FAULT_WRITE);
+	return nr_deferred > before;
+}
+
+static void who_came_alone_for_long_is_copied_for_at_once(void **state)
+{
+	(void)state;
+	come_alone(ALONE_ROW);
+	m.ring.turns++;
+	assert_false(copy_is_deferred());
+	assert_int_equal(resolve_at(0)->cookie, 0x100000005ULL);
+}
+
+static void who_came_alone_for_less_is_not(void **state)
+{
+	(void)state;
+	come_alone(ALONE_ROW - 1);
+	m.ring.turns++;
+	assert_true(copy_is_deferred());
+}
+
+static void nothing_is_copied_at_once_unless_the_embedder_says_so(void **state)
+{
+	(void)state;
+	ops.may_copy = false;
+	come_alone(ALONE_ROW);
+	m.ring.turns++;
+	assert_true(copy_is_deferred());
+}
+
+static void what_waits_for_others_is_deferred_also_alone(void **state)
+{
+	(void)state;
+	come_alone(ALONE_ROW);
+	m.ring.turns++;
+	needs = SP_MAY_WAIT;
+	send_fault(UBDM_FAULT_WRITE);
+	assert_int_equal(nr_deferred, 1);
+}
+
+static void two_that_come_together_are_not_alone(void **state)
+{
+	struct ubdm_fault f[2];
+
+	(void)state;
+	f[0] = fault_of(UBDM_FAULT_WRITE, 1);
+	f[1] = fault_of(UBDM_FAULT_WRITE, 2);
+	come_alone(ALONE_ROW);
+	m.ring.turns++;
+	needs = SP_MAY_COPY;
+	deliver(0, f, 2);
+	assert_int_equal(nr_deferred, 2);
+}
+
+static void who_comes_while_another_is_served_is_not_alone(void **state)
+{
+	(void)state;
+	come_alone(ALONE_ROW);
+	m.ring.turns++;
+	needs = SP_MAY_WAIT;
+	send_fault(UBDM_FAULT_WRITE);
+	m.ring.turns++;
+	assert_true(copy_is_deferred());
+}
+
+/*
+ *	ring thread               writers
+ *	copies for A              B's request comes
+ *	sends A's answer, and
+ *	finds B's                 B has waited for A's copy: never again, soon
+ */
+static void who_waited_for_a_copy_ends_the_row(void **state)
+{
+	struct ubdm_cmd *first;
+
+	(void)state;
+	come_alone(ALONE_ROW);
+	m.ring.turns++;
+	assert_false(copy_is_deferred());
+	first = sent[0];
+	m.ring.turns++;
+	complete(first, 0);
+	assert_true(copy_is_deferred());
+	ubdm_job_run(deferred[0]);
+	complete(sent[nr_sent - 1], 0);
+	come_alone(ALONE_ROW - 1);
+	m.ring.turns++;
+	assert_true(copy_is_deferred());
+}
+
+static void who_comes_after_the_answer_has_not_waited(void **state)
+{
+	(void)state;
+	come_alone(ALONE_ROW);
+	for (int i = 0; i < 3; i++) {
+		m.ring.turns++;
+		assert_false(copy_is_deferred());
+		m.ring.turns++;
+		complete(sent[0], 0);
+	}
 }
 
 static void token_is_acknowledged_with_the_result(void **state)
@@ -543,6 +664,14 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(answer_and_next_fetch_go_together),
 		T(what_would_block_is_deferred),
+		T(who_came_alone_for_long_is_copied_for_at_once),
+		T(who_came_alone_for_less_is_not),
+		T(nothing_is_copied_at_once_unless_the_embedder_says_so),
+		T(what_waits_for_others_is_deferred_also_alone),
+		T(two_that_come_together_are_not_alone),
+		T(who_comes_while_another_is_served_is_not_alone),
+		T(who_waited_for_a_copy_ends_the_row),
+		T(who_comes_after_the_answer_has_not_waited),
 		T(token_is_acknowledged_with_the_result),
 		T(fault_taken_back_is_acknowledged_and_let_go),
 		T(refused_answer_becomes_eio),
