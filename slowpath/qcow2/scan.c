@@ -54,9 +54,14 @@ static int mark_entry(struct q2w *w, uint64_t entry, struct sp_err *err)
 	case Q2_ZERO_ALLOC:
 		return mark(w, q2_offset(entry), w->q->cs, false, "a data cluster", err);
 	case Q2_COMP:
+		/*
+		 * The last sector may be short.  What reaches further would name
+		 * clusters that come to be later, and are somebody else's.
+		 */
 		q2_comp_range(w->q, entry, &off, &len);
-		if (off < bytes && len > bytes - off)
-			len = bytes - off;	/* the last sector may be short */
+		if (off + len >= bytes + 512)
+			return damaged(w, err, "a compressed cluster that goes on behind the end of the file",
+				       off);
 		return mark(w, off, len, true, "a compressed cluster", err);
 	case Q2_BAD:
 		return damaged(w, err, "an unaligned data cluster", q2_offset(entry));

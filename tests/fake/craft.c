@@ -225,6 +225,19 @@ L2E(packed_past_eof, G_PACKED, AT(5000) | QC_COMPRESSED)
 L2E(packed_far, G_PACKED, ((1ull << 58) - 1) | QC_COMPRESSED)
 L2E(packed_long, G_PACKED, AT(CR_PACKED) | (15ull << 58) | QC_COMPRESSED)
 L2E(packed_at_eof, G_PACKED, (AT(CR_END) - 3) | (15ull << 58) | QC_COMPRESSED)
+/* Compressed data behind all else, from at on; the file ends with its first bytes. */
+static void pack_last(struct craft *c, uint64_t at, uint64_t sectors, size_t bytes)
+{
+	memmove(c->buf + at, c->buf + AT(CR_PACKED), 512);
+	memset(c->buf + AT(CR_PACKED), 0, 512);
+	be16(c, craft_rc(CR_PACKED), 0);
+	be16(c, craft_rc(CR_END), 1);
+	craft_be64(c, craft_l2(G_PACKED), at | sectors << 58 | QC_COMPRESSED);
+	c->size = at + bytes;
+}
+
+CHANGE(packed_cut_short, pack_last(c, AT(CR_END) + 3584, 0, 100);)
+CHANGE(packed_into_nothing, pack_last(c, AT(CR_END) + 3584, 1, 512);)
 L2E(packed_garbage, G_PACKED, AT(CR_DATA) | QC_COMPRESSED)
 L2E(packed_copied, G_PACKED, AT(CR_PACKED) | QC_COMPRESSED | QC_COPIED)
 L2E(packed_header, G_PACKED, QC_COMPRESSED)
@@ -377,7 +390,9 @@ const struct craft_variant craft_variants[] = {
 	EIO_AT(packed_past_eof, G_PACKED),
 	EIO_AT(packed_far, G_PACKED),
 	NO_WRITE(packed_long, -EINVAL, "twice"),
-	EIO_AT(packed_at_eof, G_PACKED),
+	NO_WRITE(packed_at_eof, -EINVAL, "end of the file"),
+	SOUND(packed_cut_short),
+	NO_WRITE(packed_into_nothing, -EINVAL, "end of the file"),
 	ANY(packed_garbage),
 	ANY(packed_copied),
 	ANY(packed_header),
