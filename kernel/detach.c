@@ -31,17 +31,14 @@ static bool is_complete(struct ubdm_dev *dev)
 
 /**
  * ubdm_dev_undetach - extents may be evicted again
- * @dev: the device; nothing happens if it was not detached
+ * @dev: the device, detached or not
  *
  * Context: process, cmd_mutex.
  */
 void ubdm_dev_undetach(struct ubdm_dev *dev)
 {
 	lockdep_assert_held(&dev->cmd_mutex);
-	if (!dev->detached)
-		return;
-	dev->tlb.max = dev->max_extents;
-	WRITE_ONCE(dev->detached, false);
+	ubdm_tlb_pin(&dev->tlb, false);
 }
 
 /**
@@ -55,16 +52,14 @@ void ubdm_dev_undetach(struct ubdm_dev *dev)
  */
 int ubdm_dev_detach(struct ubdm_dev *dev, struct ubdm_chan *chan)
 {
+	bool was_pinned;
 	int ret = 0;
 	u64 tid;
 
 	mutex_lock(&dev->cmd_mutex);
-	/* Nothing is evicted from here on. */
-	if (!dev->detached) {
-		dev->max_extents = dev->tlb.max;
-		dev->tlb.max = U64_MAX / 4;
-		WRITE_ONCE(dev->detached, true);
-	}
+	/* By a DETACH before this one, which stays whatever becomes of us. */
+	was_pinned = dev->tlb.pinned;
+	ubdm_tlb_pin(&dev->tlb, true);
 	if (!is_complete(dev))
 		ret = -ENODATA;
 	else if (ubdm_tlb_must_commit(&dev->tlb, &tid))
@@ -86,7 +81,7 @@ int ubdm_dev_detach(struct ubdm_dev *dev, struct ubdm_chan *chan)
 		ubdm_dev_set_state(dev, UBDM_STATE_DETACHED);
 	}
 	spin_unlock_irq(&dev->ftab.lock);
-	if (ret)
+	if (ret && !was_pinned)
 		ubdm_dev_undetach(dev);
 	mutex_unlock(&dev->cmd_mutex);
 	if (!ret) {

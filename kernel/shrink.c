@@ -19,7 +19,7 @@ static unsigned long count(struct shrinker *s, struct shrink_control *sc)
 	u64 nr = READ_ONCE(dev->tlb.nr);
 
 	/* Nobody could map again what goes. */
-	if (READ_ONCE(dev->detached))
+	if (READ_ONCE(dev->tlb.pinned))
 		return SHRINK_EMPTY;
 
 	return nr > KEEP_EXTENTS ? nr - KEEP_EXTENTS : SHRINK_EMPTY;
@@ -30,8 +30,6 @@ static unsigned long scan(struct shrinker *s, struct shrink_control *sc)
 	struct ubdm_dev *dev = s->private_data;
 	unsigned int nr = min_t(unsigned long, sc->nr_to_scan, KEEP_EXTENTS);
 
-	if (READ_ONCE(dev->detached))
-		return SHRINK_STOP;
 	/* Only tries the writers' lock, so reclaim under it cannot deadlock. */
 	return ubdm_tlb_evict(&dev->tlb, nr) ?: SHRINK_STOP;
 }

@@ -481,6 +481,8 @@ static unsigned int evict(struct ubdm_tlb *tlb, unsigned int nr)
 	unsigned long slots;
 	struct ubdm_txn txn;
 
+	if (tlb->pinned)
+		return 0;
 	ubdm_txn_begin(&txn, tlb, GFP_EVICT);
 	while (done < nr && leaves--) {
 		if (!ubdm_txn_seek(&txn, tlb->hand, &ent)) {
@@ -752,6 +754,20 @@ unsigned int ubdm_tlb_dump(struct ubdm_tlb *tlb, u64 *lba, bool uncommitted,
 	ubdm_txn_abort(&txn);
 	mutex_unlock(&tlb->lock);
 	return n;
+}
+
+/**
+ * ubdm_tlb_pin() - evict nothing, or evict again
+ * @tlb: the TLB
+ * @pinned: nothing is evicted from the return of this on, whoever was about to
+ *
+ * Context: process, sleeps.
+ */
+void ubdm_tlb_pin(struct ubdm_tlb *tlb, bool pinned)
+{
+	mutex_lock(&tlb->lock);
+	WRITE_ONCE(tlb->pinned, pinned);
+	mutex_unlock(&tlb->lock);
 }
 
 /**

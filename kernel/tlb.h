@@ -53,6 +53,7 @@ struct ubdm_tlb {
 	u64 hand;		/* the clock's position, an lba; lock */
 	struct mutex lock;	/* writers */
 	spinlock_t touch;	/* inside lock: leaves are frozen and the root changes */
+	bool pinned;		/* nothing is evicted; lock, READ_ONCE */
 };
 
 int ubdm_tlb_init(struct ubdm_tlb *tlb, u64 max);
@@ -72,6 +73,8 @@ bool ubdm_tlb_uses_backing(struct ubdm_tlb *tlb, u16 backing);
 int ubdm_tlb_commit(struct ubdm_tlb *tlb, u64 tid);
 unsigned int ubdm_tlb_dump(struct ubdm_tlb *tlb, u64 *lba, bool uncommitted,
 			   struct ubdm_extent *ext, unsigned int nr);
+
+void ubdm_tlb_pin(struct ubdm_tlb *tlb, bool pinned);
 
 /* Only tries the lock: fit for a shrinker. */
 unsigned int ubdm_tlb_evict(struct ubdm_tlb *tlb, unsigned int nr);
