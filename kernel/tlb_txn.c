@@ -76,6 +76,7 @@ static struct ubdm_tlb_node *take(struct ubdm_txn *txn, u8 level)
 	if (!level) {
 		node->accessed = 0;
 		node->touched = 0;
+		node->seen_by = 0;
 		memset64(node->start, U64_MAX, UBDM_LEAF_MAX);
 	} else {
 		memset64(node->key, U64_MAX, UBDM_INNER_MAX);
