@@ -3,6 +3,7 @@
  * backing.c - registering, handing out, syncing and releasing backings.
  */
 #include "backing.h"
+#include "chan.h"
 #include "dev.h"
 #include "flush.h"
 
@@ -108,6 +109,7 @@ int ubdm_backing_add(struct ubdm_dev *dev, const struct ubdm_backing_add *arg)
 	b = kzalloc(sizeof(*b), GFP_KERNEL);
 	if (!b)
 		return -ENOMEM;
+	mutex_init(&b->sync);
 	b->instant_tried = jiffies;
 	b->write = arg->flags & UBDM_BACKING_F_WRITE;
 	b->buffered = arg->flags & UBDM_BACKING_F_BUFFERED;
@@ -166,6 +168,14 @@ static void release(struct ubdm_backing *b)
 	kfree(b);
 }
 
+/* Who looks at the table under ftab.lock has seen it there for the last time. */
+static void take_out(struct ubdm_dev *dev, u32 index)
+{
+	spin_lock_irq(&dev->ftab.lock);
+	WRITE_ONCE(dev->backing[index], NULL);
+	spin_unlock_irq(&dev->ftab.lock);
+}
+
 /**
  * ubdm_backing_del - give a backing up
  * @dev: the device
@@ -182,13 +192,15 @@ int ubdm_backing_del(struct ubdm_dev *dev, u32 index)
 	if (index >= UBDM_MAX_BACKINGS || !dev->backing[index])
 		return -ENOENT;
 	b = dev->backing[index];
-	if (ubdm_tlb_uses_backing(&dev->tlb, index))
+	/* In this order: what a PLACE has written is in the tree before it is off its list. */
+	if (ubdm_place_uses_backing(dev, index) ||
+	    ubdm_tlb_uses_backing(&dev->tlb, index))
 		return -EBUSY;
 	synchronize_srcu_expedited(&dev->srcu);
 	ret = ubdm_backing_sync(dev, b);
 	if (ret)
 		ubdm_flush_failed(dev, ret);
-	WRITE_ONCE(dev->backing[index], NULL);
+	take_out(dev, index);
 	/* A flush may be looking at it. */
 	synchronize_srcu_expedited(&dev->srcu);
 	release(b);
@@ -201,14 +213,16 @@ int ubdm_backing_del(struct ubdm_dev *dev, u32 index)
  */
 void ubdm_backing_release_all(struct ubdm_dev *dev)
 {
+	struct ubdm_backing *b;
 	unsigned int i;
 
 	for (i = 0; i < dev->backing_end; i++) {
-		if (!dev->backing[i])
+		b = dev->backing[i];
+		if (!b)
 			continue;
-		ubdm_backing_sync(dev, dev->backing[i]);
-		release(dev->backing[i]);
-		dev->backing[i] = NULL;
+		ubdm_backing_sync(dev, b);
+		take_out(dev, i);
+		release(b);
 	}
 }
 
@@ -250,16 +264,18 @@ static int lost_writes(struct ubdm_backing *b)
  */
 int ubdm_backing_sync(struct ubdm_dev *dev, struct ubdm_backing *b)
 {
-	int ret;
+	int ret = 0;
 
-	if (!needs_sync(dev, b))
-		return lost_writes(b);
-	if (b->bdev)
-		ret = blkdev_issue_flush(b->bdev);
-	else
-		ret = vfs_fsync_range(b->file, 0, LLONG_MAX, 1);
-	if (ret)
-		WRITE_ONCE(b->dirty, true);
+	mutex_lock(&b->sync);
+	if (needs_sync(dev, b)) {
+		if (b->bdev)
+			ret = blkdev_issue_flush(b->bdev);
+		else
+			ret = vfs_fsync_range(b->file, 0, LLONG_MAX, 1);
+		if (ret)
+			WRITE_ONCE(b->dirty, true);
+	}
+	mutex_unlock(&b->sync);
 	return ret ?: lost_writes(b);
 }
 

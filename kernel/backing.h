@@ -26,6 +26,7 @@ struct ubdm_backing {
 	bool instant;			/* writes complete while they are started ... */
 	unsigned long instant_tried;	/* ... or did not, in this jiffy */
 	errseq_t wb_err;		/* what had failed when it was registered */
+	struct mutex sync;		/* who finds it clean relies on a sync that has ended */
 };
 
 int ubdm_backing_add(struct ubdm_dev *dev, const struct ubdm_backing_add *arg);

@@ -84,6 +84,7 @@ int ubdm_dump(struct ubdm_dev *dev, const struct ubdm_dump *d, void **out);
 int ubdm_place(struct ubdm_dev *dev, u64 cookie, struct io_uring_cmd *cmd,
 	       const struct ubdm_extent *ext, unsigned int nr,
 	       unsigned int issue_flags);
+bool ubdm_place_uses_backing(struct ubdm_dev *dev, u16 backing);
 void ubdm_place_forget(struct ubdm_dev *dev, struct io_uring_cmd *cmd);
 unsigned int ubdm_place_dump(struct ubdm_dev *dev, struct ubdm_extent *ext,
 			     unsigned int nr);

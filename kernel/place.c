@@ -33,6 +33,35 @@ struct place {
 	struct ubdm_extent ext[];
 };
 
+/*
+ * All of @bio that was placed is written and mapped.  What is left of it is cut off
+ * first if it has FUA: it may meet storage whose metadata is durable, and would then
+ * end without what was placed.  The two end as one.
+ */
+static void mapped(struct place *p, struct bio *bio, u64 tid, struct bio_list *again)
+{
+	struct ubdm_dev *dev = p->dev;
+	struct bio *rest = NULL;
+
+	ubdm_count(dev, UBDM_S_WRITE_HITS);
+	ubdm_count_add(dev, UBDM_S_WRITE_SECTORS, p->sectors);
+	if (p->sectors < bio_sectors(bio)) {
+		rest = bio;
+		bio = NULL;
+		if (rest->bi_opf & REQ_FUA) {
+			bio = bio_split(rest, p->sectors, GFP_NOIO, &dev->split_set);
+			bio_chain(bio, rest);
+		} else {
+			bio_advance(rest, p->sectors << SECTOR_SHIFT);
+		}
+		bio_list_add_head(again, rest);
+	}
+	if (bio && ubdm_hit_needs_flush(dev, bio, tid))
+		ubdm_flush_park(dev, bio, tid);
+	else if (bio)
+		ubdm_bio_done(dev, bio, BLK_STS_OK);
+}
+
 static void ended(struct place *p)
 {
 	struct ubdm_dev *dev = p->dev;
@@ -62,16 +91,7 @@ static void ended(struct place *p)
 	queue_work(dev->sync_wq, &dev->drain_work);
 
 	if (installed) {
-		ubdm_count(dev, UBDM_S_WRITE_HITS);
-		ubdm_count_add(dev, UBDM_S_WRITE_SECTORS, p->sectors);
-		if (p->sectors < bio_sectors(bio)) {
-			bio_advance(bio, p->sectors << SECTOR_SHIFT);
-			bio_list_add_head(&bios, bio);
-		} else if (ubdm_hit_needs_flush(dev, bio, tid)) {
-			ubdm_flush_park(dev, bio, tid);
-		} else {
-			ubdm_bio_done(dev, bio, BLK_STS_OK);
-		}
+		mapped(p, bio, tid, &bios);
 	} else if (ret == -ENOSPC || ret == -EDQUOT) {
 		ubdm_dev_starve(dev, bio);
 	} else if (ret == -ENOMEM) {
@@ -83,7 +103,7 @@ static void ended(struct place *p)
 	ubdm_redrive(dev, &bios);
 	if (more)
 		ubdm_fetch_kick(dev);
-	kfree(p);
+	kvfree(p);
 }
 
 static void end_work(struct work_struct *work)
@@ -186,7 +206,7 @@ int ubdm_place(struct ubdm_dev *dev, u64 cookie, struct io_uring_cmd *cmd,
 
 	if (READ_ONCE(dev->failed))
 		return -EIO;
-	p = kzalloc(struct_size(p, ext, nr), GFP_KERNEL);
+	p = kvzalloc(struct_size(p, ext, nr), GFP_KERNEL);
 	if (!p)
 		return -ENOMEM;
 	p->dev = dev;
@@ -212,12 +232,33 @@ int ubdm_place(struct ubdm_dev *dev, u64 cookie, struct io_uring_cmd *cmd,
 	}
 	spin_unlock_irq(&dev->ftab.lock);
 	if (ret) {
-		kfree(p);
+		kvfree(p);
 		return ret;
 	}
 	queue_work(dev->unbound_wq, &p->work);
 	io_uring_cmd_mark_cancelable(cmd, issue_flags);
 	return -EIOCBQUEUED;
+}
+
+/**
+ * ubdm_place_uses_backing - does a PLACE in flight write to a backing?
+ * @dev: the device
+ * @backing: index
+ *
+ * Context: process; no other PLACE begins while dev->cmd_mutex is held.
+ */
+bool ubdm_place_uses_backing(struct ubdm_dev *dev, u16 backing)
+{
+	struct place *p;
+	bool used = false;
+	unsigned int i;
+
+	spin_lock_irq(&dev->ftab.lock);
+	list_for_each_entry(p, &dev->places, link)
+		for (i = 0; i < p->nr && !used; i++)
+			used = p->ext[i].backing == backing;
+	spin_unlock_irq(&dev->ftab.lock);
+	return used;
 }
 
 /**
