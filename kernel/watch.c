@@ -183,7 +183,12 @@ static void watch_held(struct ubdm_dev *dev)
 	if (timeout)
 		ubdm_ftab_expire_space(&dev->ftab, jiffies, timeout, &flushes,
 				       &bios);
-	more = ubdm_ftab_unhold(&dev->ftab, jiffies, false);
+	ubdm_ftab_unhold(&dev->ftab, jiffies, false);
+	/* Those, and what waited behind others that were given up. */
+	more = ubdm_ftab_pending(&dev->ftab);
+	/* What the mapper was to sync for them may not be. */
+	if (!bio_list_empty(&flushes))
+		ubdm_backing_dirty_all(dev, true);
 	spin_unlock_irq(&dev->ftab.lock);
 	no_space(dev, &bios);
 	if (!bio_list_empty(&flushes))
