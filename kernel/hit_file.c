@@ -435,7 +435,8 @@ static unsigned long stack_left(void)
  * hold locks or a transaction that ours would wait for, and a file system
  * below may read metadata synchronously, which deadlocks while those reads
  * wait on the submitter's own bio_list.  So: no holder, an empty bio_list, no
- * journal, no reclaim, a user's task, and room on the stack.
+ * journal, no reclaim, a user's task, and room on the stack.  Nor may the limit of
+ * the user's files be taken for one of the disk's.
  */
 static __always_inline bool
 may_issue_inline(struct ubdm_dev *dev, struct ubdm_backing *b, struct bio *bio)
@@ -453,6 +454,8 @@ may_issue_inline(struct ubdm_dev *dev, struct ubdm_backing *b, struct bio *bio)
 	if (current->journal_info ||
 	    (current->flags & (PF_MEMALLOC | PF_MEMALLOC_NOIO | PF_MEMALLOC_NOFS |
 			       PF_KTHREAD | PF_LOCAL_THROTTLE | PF_EXITING)))
+		return false;
+	if (op_is_write(bio_op(bio)) && rlimit(RLIMIT_FSIZE) != RLIM_INFINITY)
 		return false;
 	return stack_left() >= INLINE_STACK_LEFT;
 }
