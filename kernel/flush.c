@@ -15,6 +15,8 @@
 #include "chan.h"
 #include "genl.h"
 
+#include <linux/sched/mm.h>
+
 /**
  * ubdm_flush_park - let a bio wait until @tid is committed
  * @dev: the device
@@ -143,7 +145,7 @@ int ubdm_flush_check(struct ubdm_dev *dev)
 void ubdm_flush_work(struct work_struct *work)
 {
 	struct ubdm_dev *dev = container_of(work, struct ubdm_dev, flush_work);
-	unsigned int i, end = READ_ONCE(dev->backing_end);
+	unsigned int i, end = READ_ONCE(dev->backing_end), noio;
 	int ret = 0, err, idx;
 	struct ubdm_backing *b;
 	struct bio_list bios;
@@ -155,6 +157,8 @@ void ubdm_flush_work(struct work_struct *work)
 	if (bio_list_empty(&bios))
 		return;
 
+	/* Who reclaims memory may be waiting for this. */
+	noio = memalloc_noio_save();
 	/* The backings stay as long as we are inside. */
 	idx = ubdm_io_enter(dev);
 	for (i = 0; i < end; i++) {
@@ -166,6 +170,7 @@ void ubdm_flush_work(struct work_struct *work)
 			ret = err;
 	}
 	ubdm_io_leave(dev, idx);
+	memalloc_noio_restore(noio);
 	if (ret)
 		ubdm_flush_failed(dev, ret);
 	if (READ_ONCE(dev->failed))
