@@ -65,7 +65,7 @@ static const struct block_device_operations disk_fops = {
  * @dev: the device
  * @state: enum ubdm_dev_state
  *
- * Context: any.
+ * Context: any, ftab.lock held.
  */
 void ubdm_dev_set_state(struct ubdm_dev *dev, u32 state)
 {
@@ -84,19 +84,30 @@ void ubdm_dev_set_state(struct ubdm_dev *dev, u32 state)
  */
 void ubdm_dev_fail(struct ubdm_dev *dev)
 {
+	unsigned long flags;
+
+	spin_lock_irqsave(&dev->ftab.lock, flags);
 	WRITE_ONCE(dev->failed, true);
-	if (READ_ONCE(dev->state) == UBDM_STATE_LIVE)
+	if (dev->state == UBDM_STATE_LIVE)
 		ubdm_dev_set_state(dev, UBDM_STATE_FAILED);
+	spin_unlock_irqrestore(&dev->ftab.lock, flags);
 }
 
 static u32 dma_alignment(struct ubdm_dev *dev)
 {
+	unsigned int i, end = READ_ONCE(dev->backing_end);
 	u32 align = SECTOR_SIZE - 1;
-	unsigned int i;
+	struct ubdm_backing *b;
+	int idx;
 
-	for (i = 0; i < dev->backing_end; i++)
-		if (dev->backing[i] && dev->backing[i]->bdev)
-			align |= bdev_dma_alignment(dev->backing[i]->bdev);
+	/* The backings stay as long as we are inside. */
+	idx = ubdm_io_enter(dev);
+	for (i = 0; i < end; i++) {
+		b = READ_ONCE(dev->backing[i]);
+		if (b && b->bdev)
+			align |= bdev_dma_alignment(b->bdev);
+	}
+	ubdm_io_leave(dev, idx);
 	return align;
 }
 
@@ -142,6 +153,16 @@ static int add_disk_now(struct ubdm_dev *dev)
 	return 0;
 }
 
+/* What a device is that is not being deleted.  ftab.lock held. */
+static u32 living_state(const struct ubdm_dev *dev)
+{
+	if (!dev->disk_added && dev->chan)
+		return UBDM_STATE_NEW;
+	if (dev->chan && dev->chan->started)
+		return dev->failed ? UBDM_STATE_FAILED : UBDM_STATE_LIVE;
+	return dev->tlb.pinned ? UBDM_STATE_DETACHED : UBDM_STATE_ORPHANED;
+}
+
 static void add_work(struct work_struct *work)
 {
 	struct ubdm_dev *dev = container_of(work, struct ubdm_dev, add_work);
@@ -149,9 +170,9 @@ static void add_work(struct work_struct *work)
 
 	if (!ret) {
 		spin_lock_irq(&dev->ftab.lock);
-		if (dev->state == UBDM_STATE_NEW)
-			ubdm_dev_set_state(dev, dev->chan ? UBDM_STATE_LIVE :
-							    UBDM_STATE_ORPHANED);
+		if (dev->state == UBDM_STATE_NEW ||
+		    dev->state == UBDM_STATE_ORPHANED)
+			ubdm_dev_set_state(dev, living_state(dev));
 		spin_unlock_irq(&dev->ftab.lock);
 		ubdm_genl_event(dev, UBDM_EV_LIVE, 0);
 		if (dev->flags & UBDM_DEV_F_PARTSCAN)
@@ -231,6 +252,42 @@ static void make_dead(struct ubdm_dev *dev)
 	ubdm_dev_kill_waiters(dev);
 }
 
+/* No command begins any more, and none goes on; what had begun has queued its work. */
+static void end_channel(struct ubdm_dev *dev)
+{
+	mutex_lock(&dev->cmd_mutex);
+	spin_lock_irq(&dev->ftab.lock);
+	ubdm_dev_set_state(dev, UBDM_STATE_DYING);
+	if (dev->chan) {
+		dev->chan->stopped = true;
+		ubdm_fetch_cancel_all(dev->chan);
+		dev->chan = NULL;
+	}
+	spin_unlock_irq(&dev->ftab.lock);
+	mutex_unlock(&dev->cmd_mutex);
+}
+
+/*
+ * No bio comes in any more.  In flight may still be: bios that wait for a flush
+ * (they are re-driven), bios being re-driven (they park and fail, or hit), PLACEs
+ * (they end and re-drive), hits (they hold SRCU).  A PLACE is off its list before it
+ * re-drives, so the list is looked at before the queue is waited for where it ends.
+ */
+static void drain_all(struct ubdm_dev *dev)
+{
+	bool idle;
+
+	do {
+		idle = list_empty_careful(&dev->places);
+		flush_workqueue(dev->sync_wq);
+		flush_workqueue(dev->unbound_wq);
+		flush_workqueue(dev->wq);
+		synchronize_srcu_expedited(&dev->srcu);
+		ubdm_dev_kill_waiters(dev);
+	} while (!idle || !bio_list_empty(&dev->flush) ||
+		 !bio_list_empty(&dev->redrive));
+}
+
 static void remove_work(struct work_struct *work)
 {
 	struct ubdm_dev *dev = container_of(to_delayed_work(work),
@@ -244,37 +301,16 @@ static void remove_work(struct work_struct *work)
 	dev->removing = true;
 	mutex_unlock(&ubdm_ctl_mutex);
 
-	ubdm_dev_set_state(dev, UBDM_STATE_DYING);
+	/* Before that a START might add the disk behind our back. */
+	end_channel(dev);
 	flush_work(&dev->add_work);
 	make_dead(dev);
 	if (dev->disk_added) {
 		cancel_work_sync(&dev->scan_work);
 		del_gendisk(dev->disk);
 	}
-
-	/* From here on no bio comes in; end the channel's commands. */
-	mutex_lock(&dev->cmd_mutex);
-	spin_lock_irq(&dev->ftab.lock);
-	if (dev->chan) {
-		dev->chan->stopped = true;
-		ubdm_fetch_cancel_all(dev->chan);
-		dev->chan = NULL;
-	}
-	spin_unlock_irq(&dev->ftab.lock);
-	mutex_unlock(&dev->cmd_mutex);
 	ubdm_wait_fire_all(dev, &dev->starting, -ESHUTDOWN);
-
-	/*
-	 * In flight may still be: bios being re-driven (they park and fail, or
-	 * hit), PLACEs (they end and re-drive), hits (they hold SRCU).
-	 */
-	do {
-		flush_workqueue(dev->unbound_wq);
-		flush_workqueue(dev->wq);
-		synchronize_srcu_expedited(&dev->srcu);
-		ubdm_dev_kill_waiters(dev);
-	} while (!list_empty_careful(&dev->places) ||
-		 !bio_list_empty(&dev->redrive));
+	drain_all(dev);
 	WRITE_ONCE(dev->removed, true);
 	cancel_delayed_work_sync(&dev->watch_work);
 	flush_workqueue(dev->sync_wq);
@@ -301,14 +337,17 @@ static void queue_remove(struct ubdm_dev *dev, unsigned long delay)
 }
 
 /* The deletion is off: the mapper went away, or somebody has it open. */
-static void undelete(struct ubdm_dev *dev, u32 state, int error)
+static void undelete(struct ubdm_dev *dev, int error)
 {
 	if (dev->disk_added) {
 		mutex_lock(&dev->disk->open_mutex);
 		dev->closing = false;
 		mutex_unlock(&dev->disk->open_mutex);
 	}
-	ubdm_dev_set_state(dev, state);
+	spin_lock_irq(&dev->ftab.lock);
+	if (dev->state == UBDM_STATE_DYING)
+		ubdm_dev_set_state(dev, living_state(dev));
+	spin_unlock_irq(&dev->ftab.lock);
 	ubdm_genl_event(dev, UBDM_EV_DELETED, error);
 }
 
@@ -316,8 +355,7 @@ static void del_work(struct work_struct *work)
 {
 	struct ubdm_dev *dev = container_of(work, struct ubdm_dev, del_work);
 	bool force = READ_ONCE(dev->del_force);
-	u32 was = READ_ONCE(dev->state);
-	bool mapper;
+	bool mapper, off;
 	u64 tid;
 
 	if (force)
@@ -328,28 +366,34 @@ static void del_work(struct work_struct *work)
 		force = READ_ONCE(dev->del_force);
 		if (!force && disk_openers(dev->disk)) {
 			mutex_unlock(&dev->disk->open_mutex);
-			undelete(dev, was, -EBUSY);
+			undelete(dev, -EBUSY);
 			goto put;
 		}
 		dev->closing = true;
 		mutex_unlock(&dev->disk->open_mutex);
 	}
+	spin_lock_irq(&dev->ftab.lock);
 	ubdm_dev_set_state(dev, UBDM_STATE_DYING);
+	spin_unlock_irq(&dev->ftab.lock);
 	/* The mapper finishes an image that nobody writes to any more. */
 	flush_workqueue(dev->wq);
 	flush_workqueue(dev->unbound_wq);
 	synchronize_srcu_expedited(&dev->srcu);
 
 	spin_lock_irq(&dev->ftab.lock);
-	mapper = dev->chan && dev->chan->started;
+	/* The mapper may have gone meanwhile, and who saw that has called it off. */
+	off = dev->state != UBDM_STATE_DYING;
+	mapper = !off && dev->chan && dev->chan->started;
 	dev->want_shutdown = mapper;
 	spin_unlock_irq(&dev->ftab.lock);
+	if (off)
+		goto put;
 	if (mapper) {
 		ubdm_fetch_kick(dev);
 		if (force)
 			queue_remove(dev, FORCE_GRACE);
 	} else if (!force && ubdm_tlb_must_commit(&dev->tlb, &tid)) {
-		undelete(dev, UBDM_STATE_ORPHANED, -ENOTCONN);
+		undelete(dev, -ENOTCONN);
 	} else {
 		queue_remove(dev, 0);
 	}
@@ -414,6 +458,8 @@ void ubdm_dev_chan_gone(struct ubdm_dev *dev, struct ubdm_chan *chan, bool done,
 		ubdm_backing_dirty_all(dev, true);
 	}
 	state = dev->state;
+	if (ours && (state == UBDM_STATE_LIVE || state == UBDM_STATE_FAILED))
+		ubdm_dev_set_state(dev, UBDM_STATE_ORPHANED);
 	spin_unlock_irq(&dev->ftab.lock);
 	mutex_unlock(&dev->cmd_mutex);
 	if (!ours)
@@ -429,12 +475,11 @@ void ubdm_dev_chan_gone(struct ubdm_dev *dev, struct ubdm_chan *chan, bool done,
 		if (done || READ_ONCE(dev->del_force))
 			queue_remove(dev, 0);
 		else
-			undelete(dev, UBDM_STATE_ORPHANED, -ENOTCONN);
+			undelete(dev, -ENOTCONN);
 		break;
 	case UBDM_STATE_DETACHED:
 		break;		/* an attach that did not get to START */
 	default:
-		ubdm_dev_set_state(dev, UBDM_STATE_ORPHANED);
 		ubdm_genl_event(dev, UBDM_EV_ORPHANED, 0);
 		if (dev->orphan_timeout)
 			ubdm_dev_watch(dev, HZ);
@@ -666,15 +711,17 @@ unlock:
  *
  * Faults are delivered again after START.
  *
- * Context: process.
- * Return: 0, -EBUSY (a mapper is there, or the channel is bound).
+ * Context: process; waits for a command of the mapper before.
+ * Return: 0, -EBUSY (a mapper is there, or the channel is bound), -EINTR.
  */
 int ubdm_dev_attach(struct ubdm_chan *chan, struct ubdm_dev *dev)
 {
 	int ret = 0;
 
+	/* First, for a mapper may be at it for long, and others wait for the table. */
+	if (mutex_lock_killable(&dev->cmd_mutex))
+		return -EINTR;
 	mutex_lock(&ubdm_ctl_mutex);
-	mutex_lock(&dev->cmd_mutex);
 	if (chan->dev || dev->removing ||
 	    (dev->state != UBDM_STATE_ORPHANED &&
 	     dev->state != UBDM_STATE_DETACHED)) {
@@ -697,8 +744,8 @@ int ubdm_dev_attach(struct ubdm_chan *chan, struct ubdm_dev *dev)
 		smp_store_release(&chan->dev, dev);
 	}
 unlock:
-	mutex_unlock(&dev->cmd_mutex);
 	mutex_unlock(&ubdm_ctl_mutex);
+	mutex_unlock(&dev->cmd_mutex);
 	if (!ret)
 		ubdm_genl_event(dev, UBDM_EV_ATTACHED, 0);
 	return ret;
@@ -743,13 +790,13 @@ struct ubdm_dev *ubdm_dev_find(int index)
 }
 
 /**
- * ubdm_dev_may_control - is the caller the owner, or administrator?
+ * ubdm_dev_is_owner - are these the owner's credentials?
  * @dev: the device
- * @admin: the caller's request carries CAP_SYS_ADMIN
+ * @cred: whose
  */
-bool ubdm_dev_may_control(struct ubdm_dev *dev, bool admin)
+bool ubdm_dev_is_owner(struct ubdm_dev *dev, const struct cred *cred)
 {
-	return admin || uid_eq(current_euid(), dev->owner->euid);
+	return uid_eq(cred->euid, dev->owner->euid);
 }
 
 /**

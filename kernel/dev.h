@@ -7,10 +7,11 @@
  *
  * Locks, outermost first:
  *
- *   ubdm_ctl_mutex	the table of devices, binding and unbinding of channels
  *   disk->open_mutex	against openers
  *   dev->cmd_mutex	commands of the channel: one is applied after the other,
  *			and attach cannot come between check and effect
+ *   ubdm_ctl_mutex	the table of devices, binding and unbinding of channels;
+ *			never held while waiting for what a mapper may hold up
  *   dev->tlb.lock	writers of the tree
  *   dev->ftab.lock	irq-safe spinlock: faults, the channel that is served,
  *			its armed FETCHes, commands waiting for a drain
@@ -129,8 +130,6 @@ struct ubdm_dev {
 	u32 epoch;			/* of the newest channel; cmd_mutex */
 	u32 orphan_timeout;		/* seconds, 0: none */
 	u32 space_timeout;		/* seconds, 0: none */
-	bool detached;			/* all is mapped, and stays so; cmd_mutex, READ_ONCE */
-	u64 max_extents;		/* as it was before that */
 	unsigned long orphaned_at;	/* jiffies */
 	u32 mapper_pid;
 	const struct cred *owner;
@@ -165,7 +164,7 @@ void ubdm_dev_fail(struct ubdm_dev *dev);
 void ubdm_dev_set_state(struct ubdm_dev *dev, u32 state);
 struct ubdm_dev *ubdm_dev_find(int index);
 struct ubdm_dev *ubdm_dev_find_from(int index);
-bool ubdm_dev_may_control(struct ubdm_dev *dev, bool admin);
+bool ubdm_dev_is_owner(struct ubdm_dev *dev, const struct cred *cred);
 void ubdm_dev_put(struct ubdm_dev *dev);
 int ubdm_shrink_init(struct ubdm_dev *dev);
 void ubdm_shrink_exit(struct ubdm_dev *dev);

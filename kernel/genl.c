@@ -19,6 +19,7 @@
 #define BLOCK_MAX	BIT(21)	/* a cluster */
 #define ORPHAN_MAX	86400
 #define SPACE_TIMEOUT	60		/* seconds */
+#define EXTENTS_MAX	BIT_ULL(26)	/* some 3 GiB */
 
 static struct genl_family family;
 
@@ -45,6 +46,18 @@ static bool is_admin(struct sk_buff *skb)
 	return netlink_capable(skb, CAP_SYS_ADMIN);
 }
 
+/*
+ * The owner is who sends it and who made the socket: a program with more rights than
+ * its caller may be made to write what it is given to a socket that it was given.
+ */
+static bool may_control(struct ubdm_dev *dev, struct sk_buff *skb)
+{
+	const struct cred *opener = NETLINK_CB(skb).sk->sk_socket->file->f_cred;
+
+	return is_admin(skb) || (ubdm_dev_is_owner(dev, current_cred()) &&
+				 ubdm_dev_is_owner(dev, opener));
+}
+
 /* The device a request names, for whoever may only look at it, too. */
 static struct ubdm_dev *see_dev(struct genl_info *info)
 {
@@ -64,7 +77,7 @@ static struct ubdm_dev *get_dev(struct sk_buff *skb, struct genl_info *info)
 {
 	struct ubdm_dev *dev = see_dev(info);
 
-	if (!IS_ERR(dev) && !ubdm_dev_may_control(dev, is_admin(skb))) {
+	if (!IS_ERR(dev) && !may_control(dev, skb)) {
 		ubdm_dev_put(dev);
 		NL_SET_ERR_MSG(info->extack, "the device is somebody else's");
 		return ERR_PTR(-EPERM);
@@ -214,6 +227,10 @@ static int get_args(struct genl_info *info, struct ubdm_dev_args *a)
 	    (a->discard_gran && (!is_power_of_2(a->discard_gran) ||
 				 a->discard_gran < a->block_size))) {
 		NL_SET_ERR_MSG(info->extack, "block sizes do not fit together");
+		return -EINVAL;
+	}
+	if (a->max_extents > EXTENTS_MAX) {
+		NL_SET_ERR_MSG(info->extack, "more extents than can be kept");
 		return -EINVAL;
 	}
 	if (!a->size || a->size > LLONG_MAX >> SECTOR_SHIFT ||
@@ -379,7 +396,7 @@ static int dump_extents(struct sk_buff *msg, struct netlink_callback *cb)
 	dev = ubdm_dev_find(nla_get_u32(info->attrs[UBDM_A_INDEX]));
 	if (!dev)
 		return -ENODEV;
-	if (!ubdm_dev_may_control(dev, netlink_capable(cb->skb, CAP_SYS_ADMIN))) {
+	if (!may_control(dev, cb->skb)) {
 		ubdm_dev_put(dev);
 		return -EPERM;
 	}
