@@ -209,7 +209,7 @@ int ubdm_dev_start(struct ubdm_dev *dev, struct ubdm_chan *chan,
 		   struct io_uring_cmd *cmd, unsigned int granule_shift,
 		   unsigned int issue_flags)
 {
-	bool live;
+	bool live, dying;
 	int ret = 0;
 
 	spin_lock_irq(&dev->ftab.lock);
@@ -238,8 +238,16 @@ int ubdm_dev_start(struct ubdm_dev *dev, struct ubdm_chan *chan,
 		return 0;
 	}
 	ret = ubdm_wait_add(dev, cmd, &dev->starting, issue_flags);
-	ubdm_dev_get(dev);
-	queue_work(ctl_wq, &dev->add_work);
+	spin_lock_irq(&dev->ftab.lock);
+	dying = dev->state == UBDM_STATE_DYING;
+	if (!dying) {
+		ubdm_dev_get(dev);
+		queue_work(ctl_wq, &dev->add_work);
+	}
+	spin_unlock_irq(&dev->ftab.lock);
+	/* Who deletes it may have ended those that waited before we did. */
+	if (dying)
+		ubdm_wait_fire_all(dev, &dev->starting, -ESHUTDOWN);
 	return ret;
 }
 
@@ -252,12 +260,17 @@ static void make_dead(struct ubdm_dev *dev)
 	ubdm_dev_kill_waiters(dev);
 }
 
-/* No command begins any more, and none goes on; what had begun has queued its work. */
+static void set_dying(struct ubdm_dev *dev)
+{
+	spin_lock_irq(&dev->ftab.lock);
+	ubdm_dev_set_state(dev, UBDM_STATE_DYING);
+	spin_unlock_irq(&dev->ftab.lock);
+}
+
 static void end_channel(struct ubdm_dev *dev)
 {
 	mutex_lock(&dev->cmd_mutex);
 	spin_lock_irq(&dev->ftab.lock);
-	ubdm_dev_set_state(dev, UBDM_STATE_DYING);
 	if (dev->chan) {
 		dev->chan->stopped = true;
 		ubdm_fetch_cancel_all(dev->chan);
@@ -301,14 +314,15 @@ static void remove_work(struct work_struct *work)
 	dev->removing = true;
 	mutex_unlock(&ubdm_ctl_mutex);
 
-	/* Before that a START might add the disk behind our back. */
-	end_channel(dev);
+	set_dying(dev);
+	/* No START queues it from here on. */
 	flush_work(&dev->add_work);
 	make_dead(dev);
 	if (dev->disk_added) {
 		cancel_work_sync(&dev->scan_work);
 		del_gendisk(dev->disk);
 	}
+	end_channel(dev);
 	ubdm_wait_fire_all(dev, &dev->starting, -ESHUTDOWN);
 	drain_all(dev);
 	WRITE_ONCE(dev->removed, true);
@@ -372,9 +386,7 @@ static void del_work(struct work_struct *work)
 		dev->closing = true;
 		mutex_unlock(&dev->disk->open_mutex);
 	}
-	spin_lock_irq(&dev->ftab.lock);
-	ubdm_dev_set_state(dev, UBDM_STATE_DYING);
-	spin_unlock_irq(&dev->ftab.lock);
+	set_dying(dev);
 	/* The mapper finishes an image that nobody writes to any more. */
 	flush_workqueue(dev->wq);
 	flush_workqueue(dev->unbound_wq);
