@@ -95,31 +95,73 @@ static void put_free(struct cache *c, struct slot *s)
 	c->nr_free++;
 }
 
-static int open_memory(struct cache *c, int fd, struct sp_err *err)
+/*
+ * How many slots?  Enough for all of what is there: the kernel may have extents
+ * that point anywhere into it, and each group has to be in our reach for it to
+ * be told to forget them.
+ */
+static int size_up(struct cache *c, uint64_t bytes, uint64_t there, struct sp_err *err)
 {
-	uint64_t bytes = (uint64_t)c->nr << (c->shift + SP_SECTOR_SHIFT);
+	uint64_t group = (uint64_t)GROUPS << (c->shift + SP_SECTOR_SHIFT);
+
+	if (!bytes)
+		bytes = DEFAULT_BYTES;
+	if (bytes > MAX_BYTES)
+		bytes = MAX_BYTES;
+	if (there > MAX_BYTES)
+		return sp_fail(err, -EINVAL, "cache: its %llu bytes are not what a mapper made; delete and add the device",
+			       (unsigned long long)there);
+	c->per_group = bytes / group;
+	if (c->per_group < (there + group - 1) / group)
+		c->per_group = (there + group - 1) / group;
+	if (!c->per_group)
+		c->per_group = 1;
+	c->nr = c->per_group * GROUPS;
+	return 0;
+}
+
+/*
+ * Behind the fence, as a mapper that was overtaken while it started would set a
+ * size that is not right any more.
+ */
+static int set_size(struct cache *c, uint64_t bytes, struct sp_err *err)
+{
+	uint64_t there, size;
+	int rc = sp_file_size(&c->file, &there);
+
+	if (!rc)
+		rc = size_up(c, bytes, there, err);
+	if (rc)
+		return rc;
+	size = (uint64_t)c->nr << (c->shift + SP_SECTOR_SHIFT);
+	return size > there ? sp_file_truncate(&c->file, size) : 0;
+}
+
+static int open_memory(struct cache *c, uint64_t bytes, int fd, struct sp_err *err)
+{
 	int made = -1, rc;
 
 	if (fd < 0) {
 		made = memfd_create("ubdmap-cache", MFD_CLOEXEC);
 		if (made < 0)
 			return sp_fail(err, -errno, "cache: %s", strerror(errno));
-		fd = made;
 	}
-	rc = sp_file_open(&c->file, "(cache)", fd, true, err);
+	rc = sp_file_open(&c->file, "(cache)", made < 0 ? fd : made, true, err);
 	if (made >= 0)
 		close(made);
 	if (!rc)
 		rc = sp_file_set_buffered(&c->file);
+	if (!rc && fd >= 0)
+		rc = sp_lock_fence(&c->file, FENCE_MS, err);
 	if (!rc)
-		rc = sp_file_truncate(&c->file, bytes);
+		rc = set_size(c, bytes, err);
 	return rc ? sp_fail(err, rc, "cache: %s", strerror(-rc)) : 0;
 }
 
 /**
  * cache_open - make a cache
  * @img: the image, its layers are known
- * @bytes: its size, 0: the default
+ * @bytes: its size, 0: the default; what is taken over never becomes smaller
  * @slot_shift: log2 of a slot's bytes, at least the largest cluster's
  * @fd: < 0; else the cache of the mapper before us
  * @err: message
@@ -138,26 +180,16 @@ int cache_open(struct sp_image *img, uint64_t bytes, unsigned int slot_shift, in
 	img->cache = c;
 	c->file.fd_l = -1;
 	c->file.fd_m = -1;
-	if (!bytes)
-		bytes = DEFAULT_BYTES;
-	if (bytes > MAX_BYTES)
-		bytes = MAX_BYTES;
 	c->shift = slot_shift - SP_SECTOR_SHIFT;
-	c->per_group = (bytes >> slot_shift) / GROUPS;
-	if (!c->per_group)
-		c->per_group = 1;
-	c->nr = c->per_group * GROUPS;
+	rc = open_memory(c, bytes, fd, err);
+	if (rc)
+		return rc;
 	map_bytes = (1u << c->shift) / 8;
 	c->slot = calloc(c->nr, sizeof(*c->slot));
 	c->bucket = calloc(c->nr, sizeof(*c->bucket));
 	c->bits = calloc(c->nr, map_bytes);
 	if (!c->slot || !c->bucket || !c->bits)
 		return sp_fail(err, -ENOMEM, "out of memory");
-	rc = open_memory(c, fd, err);
-	if (!rc && fd >= 0)
-		rc = sp_lock_fence(&c->file, FENCE_MS, err);
-	if (rc)
-		return rc;
 	for (unsigned int i = c->nr; i--;) {
 		c->slot[i].have = c->bits + i * map_bytes;
 		if (fd < 0)
