@@ -226,6 +226,7 @@ int resolve(struct sp_image *img, uint64_t lba, uint64_t max, struct mapping *m,
 	    (m->kind == MAP_DATA && m->off & (img->block - 1))) {
 		m->kind = MAP_MIXED;
 		m->len = img->block;
+		m->skip = 0;	/* it is made by itself, whatever cluster it began in */
 	}
 	m->len -= m->len & (img->block - 1);
 	return 0;

@@ -7,3 +7,5 @@ test_takeover_LDFLAGS := $(FAILALLOC)
 # Of the tool, and making a thread fails.
 test_workers_SRCS := tools/workers.c
 test_workers_LDFLAGS := -Wl,--wrap=pthread_create
+# Files of any size of block.
+test_blocks_LDFLAGS := -Wl,--wrap=statx
