@@ -188,6 +188,7 @@ static void installed(struct q2w *w, struct pend *p, struct chg *c, struct item 
 		entry_set(w, c->gc, it->next & ~1ull);
 	}
 	let_go(w, c, it->prev);
+	doubt_settled(w, c->gc);
 }
 
 static void refused(struct q2w *w, struct pend *p, struct chg *c, struct item *it)

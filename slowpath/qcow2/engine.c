@@ -11,8 +11,10 @@
 
 static void free_tables(struct q2w *w)
 {
-	for (uint32_t i = 0; w->l2 && i < w->q->l1_size; i++)
+	for (uint32_t i = 0; w->l2 && i < w->q->l1_size; i++) {
 		free(w->l2[i].e);
+		free(w->l2[i].asked);
+	}
 	free(w->l2);
 }
 

@@ -89,11 +89,13 @@ struct chg {
  * @e: entries, NULL: there is none
  * @hc: where it is, or will be once a round links it
  * @nr_chg: struct chg in it
+ * @asked: of doubt.c, NULL: nothing there
  */
 struct l2 {
 	uint64_t *e;
 	uint64_t hc;
 	unsigned int nr_chg;
+	uint8_t *asked;
 };
 
 #define NR_STREAMS	8
@@ -116,7 +118,7 @@ struct q2w {
 	uint64_t nb;			/* clusters in the file */
 	uint64_t hc_room;
 	uint32_t *hc;			/* count, state, HC_COMP */
-	uint64_t tail_hc;		/* may be mapped not as a whole; 0: none */
+	bool in_doubt;			/* the kernel may know less than is there: doubt.c */
 
 	uint64_t *rt;			/* refcount table, as on the file */
 	uint64_t rt_n;
@@ -246,6 +248,11 @@ void linear_extent(const struct q2w *w, struct sp_extent *e, uint64_t gc, uint64
 uint8_t *buffer_get(struct q2w *w);
 void buffer_put(struct q2w *w, uint8_t *buf);
 void buffers_exit(struct q2w *w);
+
+/* doubt.c */
+int doubt_look(struct q2w *w, uint64_t gc, bool *stale);
+void doubt_answered(struct q2w *w, uint64_t gc);
+void doubt_settled(struct q2w *w, uint64_t gc);
 
 /* write.c, stream.c, copy.c, zero.c */
 int try_write(struct sp_image *img, const struct sp_req *req, struct need *need);

@@ -194,11 +194,8 @@ int q2_scan(struct q2w *w, struct sp_err *err)
 	w->nb = (bytes + q->cs - 1) >> q->cbits;
 	if (w->file->blockdev)
 		w->nb = bytes >> q->cbits;
-	else if (bytes & (q->cs - 1))
-		w->tail_hc = w->nb - 1;
-	/* Another mapper may have mapped it when it was not all there. */
-	if (w->img->opt.fds && w->nb)
-		w->tail_hc = w->nb - 1;
+	else
+		w->in_doubt = bytes & (q->cs - 1) || w->img->opt.fds;
 	rc = hc_grow(w, w->nb);
 	if (rc)
 		return sp_fail(err, -ENOTSUP, "%s: too many clusters to keep track of; open it read-only, or convert it to larger clusters",

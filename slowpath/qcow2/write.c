@@ -200,9 +200,10 @@ static int write_over(struct q2w *w, const struct sp_req *req, uint64_t gc,
 	return -EAGAIN;
 }
 
-/* A cluster whose extents may not cover it as one yet: see struct q2w. */
-static int map_tail(struct q2w *w, const struct sp_req *req, uint64_t gc)
+/* Its own cluster once more, but in place of whatever the kernel has: see doubt.c. */
+static int map_again(struct q2w *w, const struct sp_req *req, uint64_t gc)
 {
+	uint64_t entry = entry_get(w, gc);
 	struct pend *p = pend_new(1);
 	struct chg *c = p ? chg_get(w, gc) : NULL;
 	struct sp_extent e;
@@ -212,9 +213,10 @@ static int map_tail(struct q2w *w, const struct sp_req *req, uint64_t gc)
 		free(p);
 		return -ENOMEM;
 	}
-	chg_apply(w, p, c, entry_get(w, gc));
+	chg_apply(w, p, c, entry);
 	chg_send(w, p);
-	linear_extent(w, &e, gc, 1, w->tail_hc, p->tid, SP_EXT_REPLACE | SP_EXT_TOUCHED);
+	linear_extent(w, &e, gc, 1, q2_offset(entry) >> w->q->cbits, p->tid,
+		      SP_EXT_REPLACE | SP_EXT_TOUCHED);
 	reply_redrive(w->img, req, &x, p->tid);
 	return 0;
 }
@@ -223,14 +225,22 @@ static int write_data(struct q2w *w, const struct sp_req *req, uint64_t gc,
 		      struct need *need)
 {
 	const struct extents none = { .ext = w->img->scratch };
+	bool stale;
+	int rc;
 
 	if (q2w_is_dirty(w->q, gc)) {	/* mapped since it was missed */
 		reply_redrive(w->img, req, &none, 0);
 		return 0;
 	}
-	if (w->tail_hc && q2_offset(entry_get(w, gc)) >> w->q->cbits == w->tail_hc)
-		return map_tail(w, req, gc);
-	return try_read(w->img, req, need);
+	rc = doubt_look(w, gc, &stale);
+	if (rc)
+		return rc;
+	if (stale)
+		return map_again(w, req, gc);
+	rc = try_read(w->img, req, need);
+	if (!rc)
+		doubt_answered(w, gc);
+	return rc;
 }
 
 /**

@@ -121,12 +121,219 @@ static void a_larger_cache_grows(void **state)
 	free(plain);
 }
 
+/* ---- a cluster that was not all there ---- */
+
+static unsigned int answers, changes;	/* to writes; those that leave something to commit */
+
+static void watch_writes(const struct sp_req *req, const struct sp_reply *r)
+{
+	if (req->kind != SP_WRITE)
+		return;
+	answers++;
+	changes += r->token != 0;
+}
+
+static int stop_watching(void **state)
+{
+	(void)state;
+	fdev_reply_hook = NULL;
+	return 0;
+}
+
+static void watch(void)
+{
+	answers = 0;
+	changes = 0;
+	fdev_reply_hook = watch_writes;
+}
+
+static void succeed(void)
+{
+	if (fdev_reattach(dev, &err))
+		fail_msg("%s", err.msg);
+}
+
+/* The last cluster, G_DATA2's, ends with the file, so many bytes behind its start. */
+static void open_cut(unsigned int bytes)
+{
+	struct craft c;
+
+	craft_new(&c);
+	c.size = AT(CR_DATA2) + bytes;
+	store(&c, "img.qcow2");
+	must_open();
+}
+
+/* The kernel knows all of the cluster; then the file becomes longer. */
+static void read_then_write_elsewhere(void)
+{
+	struct sp_extent e;
+
+	assert_int_equal(fdev_read(dev, back, SECT(G_DATA2), CRAFT_SECTORS), 0);
+	assert_true(fdev_extent(dev, SECT(G_DATA2) + CRAFT_SECTORS - 1, &e));
+	assert_int_equal(e.type, SP_ZERO);
+	write_at(16, CRAFT_SECTORS, 0x16);
+	assert_int_equal(fdev_flush(dev), 0);
+	assert_true(fdev_extent(dev, SECT(G_DATA2) + CRAFT_SECTORS - 1, &e));
+	assert_int_equal(e.type, SP_ZERO);
+}
+
+/* A sector of the cluster; what it has is sector's number + 1 from then on. */
+static void write_tail(unsigned int sector)
+{
+	memset(data, sector + 1, 512);
+	assert_int_equal(fdev_write(dev, data, SECT(G_DATA2) + sector, 1, false), 0);
+}
+
+static void expect_tail(unsigned int first, unsigned int end)
+{
+	for (unsigned int i = first; i < end; i++)
+		expect_at(SECT(G_DATA2) + i, 1, i + 1);
+}
+
+static void end_and_look_again(unsigned int first)
+{
+	assert_int_equal(fdev_flush(dev), 0);
+	expect_tail(first, CRAFT_SECTORS);
+	finish();
+	assert_int_equal(judged("img.qcow2"), 0);
+	must_open();
+	expect_tail(first, CRAFT_SECTORS);
+	expect_at(SECT(16), CRAFT_SECTORS, 0x16);
+	finish();
+}
+
+static void zeros_behind_the_end_can_be_written_to(void **state)
+{
+	(void)state;
+	open_cut(1024);
+	read_then_write_elsewhere();
+	for (unsigned int i = 2; i < CRAFT_SECTORS; i++)
+		write_tail(i);
+	end_and_look_again(2);
+}
+
+static void zeros_behind_an_end_that_another_mapper_saw_too(void **state)
+{
+	(void)state;
+	open_cut(1024);
+	read_then_write_elsewhere();
+	succeed();
+	write_tail(4);
+	expect_at(SECT(G_DATA2) + 5, 3, 0);
+	succeed();
+	succeed();
+	for (unsigned int i = 2; i < CRAFT_SECTORS; i++)
+		write_tail(i);
+	end_and_look_again(2);
+}
+
+/* The sector with the end in it is in the cache, whose mapper is gone as well. */
+static void a_sector_with_the_end_in_it_too(void **state)
+{
+	(void)state;
+	open_cut(100);
+	read_then_write_elsewhere();
+	succeed();
+	for (unsigned int i = 0; i < CRAFT_SECTORS; i++)
+		write_tail(i);
+	end_and_look_again(0);
+}
+
+static void a_successor_that_dies_with_its_answer_leaves_it_to_the_next(void **state)
+{
+	struct sp_extent *ext;
+	unsigned int n;
+
+	(void)state;
+	open_cut(1024);
+	read_then_write_elsewhere();
+	succeed();
+	watch();
+	write_tail(2);
+	assert_int_equal(changes, 1);
+	n = fdev_dump(dev, &ext, NULL);
+	assert_int_equal(n, 1);
+	assert_int_equal(ext[0].lba, SECT(G_DATA2));
+	assert_int_equal(ext[0].len, CRAFT_SECTORS);
+	assert_int_equal(ext[0].off, SECT(CR_DATA2));
+	assert_int_equal(ext[0].flags & SP_EXT_TOUCHED, SP_EXT_TOUCHED);
+	free(ext);
+	succeed();
+	for (unsigned int i = 2; i < CRAFT_SECTORS; i++)
+		write_tail(i);
+	assert_int_equal(changes, 1);
+	end_and_look_again(2);
+}
+
+static void an_answer_that_was_refused_is_given_again(void **state)
+{
+	struct sp_extent *ext;
+
+	(void)state;
+	open_cut(1024);
+	read_then_write_elsewhere();
+	succeed();
+	watch();
+	dev->opt.refuse = 100;
+	for (int i = 0; i < 5; i++)
+		assert_int_equal(fdev_write(dev, data, SECT(G_DATA2) + 4, 1, false), -ENOMEM);
+	assert_int_equal(changes, 5);
+	dev->opt.refuse = 0;
+	assert_int_equal(fdev_dump(dev, &ext, NULL), 0);
+	free(ext);
+	for (unsigned int i = 2; i < CRAFT_SECTORS; i++)
+		write_tail(i);
+	assert_int_equal(changes, 6);
+	end_and_look_again(2);
+}
+
+/*
+ * A small TLB: what is written is forgotten, and written again.  Clusters of their
+ * own, committed, have nothing to commit; or once, if there might have been a reason.
+ */
+static unsigned int overwrites_leave(unsigned int rounds)
+{
+	watch();
+	for (unsigned int i = 0; i < rounds; i++) {
+		fdev_evict(dev, 100);
+		write_at(G_DATA, 1, 0x40 + i);
+		fdev_evict(dev, 100);
+		write_at(16, 1, 0x40 + i);
+		if (i % 4 == 3)
+			assert_int_equal(fdev_flush(dev), 0);
+	}
+	assert_in_range(answers, rounds, UINT32_MAX);
+	return changes;
+}
+
+static void overwrites_after_eviction_have_nothing_to_commit(void **state)
+{
+	(void)state;
+	open_sound();
+	write_at(16, CRAFT_SECTORS, 0x16);
+	assert_int_equal(fdev_flush(dev), 0);
+	assert_int_equal(overwrites_leave(40), 0);
+	succeed();
+	assert_in_range(overwrites_leave(40), 0, 2);
+	finish();
+	assert_int_equal(judged("img.qcow2"), 0);
+}
+
+#define TEST(f)	cmocka_unit_test_teardown(f, stop_watching)
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_smaller_cache_leaves_what_the_kernel_has),
 		cmocka_unit_test(all_of_a_cache_that_was_taken_over_is_used_again),
 		cmocka_unit_test(a_larger_cache_grows),
+		TEST(zeros_behind_the_end_can_be_written_to),
+		TEST(zeros_behind_an_end_that_another_mapper_saw_too),
+		TEST(a_sector_with_the_end_in_it_too),
+		TEST(a_successor_that_dies_with_its_answer_leaves_it_to_the_next),
+		TEST(an_answer_that_was_refused_is_given_again),
+		TEST(overwrites_after_eviction_have_nothing_to_commit),
 	};
 
 	begin_rules();
