@@ -177,6 +177,8 @@ static void prepare_next(struct keeper *k, struct mapper_process *p, int how)
 
 static void set_up(struct keeper *k)
 {
+	/* Who ignores it, as our starter may, is not told of an end, nor how it was. */
+	signal(SIGCHLD, SIG_DFL);
 	sigemptyset(&k->set);
 	sigaddset(&k->set, SIGCHLD);
 	sigaddset(&k->set, SIGTERM);

@@ -16,6 +16,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -132,6 +133,8 @@ int launch_mapper(int argc, char **argv, uint32_t *index, bool print)
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd))
 		return fail(EXIT_FAIL, "socketpair: %s", strerror(errno));
 	fflush(NULL);
+	/* If it is ignored, which is inherited, nobody can wait for a child. */
+	signal(SIGCHLD, SIG_DFL);
 	pid = fork();
 	if (pid < 0)
 		return fail(EXIT_FAIL, "fork: %s", strerror(errno));

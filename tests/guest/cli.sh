@@ -157,6 +157,17 @@ until_true 10 is_state orphaned
 check "del of an orphan" ubdmap del "$dev"
 check "nothing is left of it then" nothing_left
 
+dev=$(trap '' CHLD; exec ubdmap add a.raw)
+before=$(field mapper "$dev")
+kill -9 "$before"
+replaced() {
+	is_state live && [ "$(field mapper "$dev")" != "$before" ]
+}
+check "a mapper is replaced though who added it ignores the end of children" \
+	until_true 10 replaced
+check "del of that device" ubdmap del "$dev"
+check "which leaves nothing, nor a process" nothing_left
+
 dev=$(ubdmap add a.raw)
 kill -TERM "$(field mapper "$dev")"
 check "a mapper asked to end takes the unused device along" nothing_left

@@ -93,6 +93,20 @@ for c in "add a.raw" "list" "stat" "del ubdmap0" "map ubdmap0" "attach ubdmap0" 
 done
 check "JSON is not printed on failure" says 5 "ubdmap driver" ubdmap list --json
 
+# With nobody to wait for, the ends of children come to nobody's notice; dash cannot
+# pass that on.
+unheard() {
+	timeout -s KILL 10 bash -c 'trap "" CHLD; exec "$@"' - "$@"
+}
+check "who ignores the end of children sees a mapper that fails" \
+	says 5 "ubdmap driver" unheard ubdmap attach ubdmap0
+ends_unheard() {
+	rc=0
+	unheard ubdmap mapper --ready-fd=3 a.raw 3>told || rc=$?
+	[ "$rc" = 5 ] && grep -q "^fail 5 " told
+}
+check "and so does its keeper" ends_unheard
+
 sleep 0.1
 equal "no mapper is left" "$(pgrep -f 'ubdmap mapper' || true)" ""
 equal "no file is left" "$(find . -name '*.raw' -o -name 'scratch*' | sort)" "./a.raw"
