@@ -18,6 +18,30 @@
 
 #include "mapper_process.h"
 
+#define LINE_BYTES 768
+
+/*
+ * All that we say is a line.  A name may have a newline in it, and what follows would
+ * pass for a message of its own, such as "ready 5".
+ */
+static void vone_line(char line[LINE_BYTES], const char *fmt, va_list ap)
+{
+	vsnprintf(line, LINE_BYTES, fmt, ap);
+	for (char *c = line; *c; c++)
+		if (*c == '\n')
+			*c = ' ';
+}
+
+static void __attribute__((format(printf, 2, 3)))
+one_line(char line[LINE_BYTES], const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vone_line(line, fmt, ap);
+	va_end(ap);
+}
+
 static void to_syslog(int level, uint32_t index, const char *msg)
 {
 	static const struct sockaddr_un log = {
@@ -41,11 +65,11 @@ static void to_syslog(int level, uint32_t index, const char *msg)
 
 void tell_log(const struct mapper_process *p, int level, const char *fmt, ...)
 {
-	char msg[768];
+	char msg[LINE_BYTES];
 	va_list ap;
 
 	va_start(ap, fmt);
-	vsnprintf(msg, sizeof(msg), fmt, ap);
+	vone_line(msg, fmt, ap);
 	va_end(ap);
 	if (p->opt.foreground)
 		fprintf(stderr, "ubdmap: ubdmap%u: %s\n", p->index, msg);
@@ -55,36 +79,39 @@ void tell_log(const struct mapper_process *p, int level, const char *fmt, ...)
 
 void tell_warning(const struct mapper_process *p, const char *text)
 {
+	char msg[LINE_BYTES];
+
 	if (!text[0])
 		return;
+	one_line(msg, "%s", text);
 	if (p->opt.ready_fd >= 0)
-		dprintf(p->opt.ready_fd, "warn %s\n", text);
+		dprintf(p->opt.ready_fd, "warn %s\n", msg);
 	else if (p->opt.foreground)
-		warn("%s", text);
+		warn("%s", msg);
 }
 
 /* We serve, but what was asked for besides has failed. */
 void tell_stays(const struct mapper_process *p, int status, const char *text)
 {
-	if (p->opt.ready_fd >= 0)
-		dprintf(p->opt.ready_fd, "stay %d %s: %s\n", status,
-			p->opt.attach, text);
-	else
+	char msg[LINE_BYTES];
+
+	if (p->opt.ready_fd < 0) {
 		tell_log(p, LOG_ERR, "%s", text);
+		return;
+	}
+	one_line(msg, "%s: %s", p->opt.attach, text);
+	dprintf(p->opt.ready_fd, "stay %d %s\n", status, msg);
 }
 
 int tell_failure(const struct mapper_process *p, int status, const char *fmt,
 		 ...)
 {
-	char msg[768];
+	char msg[LINE_BYTES];
 	va_list ap;
 
 	va_start(ap, fmt);
-	vsnprintf(msg, sizeof(msg), fmt, ap);
+	vone_line(msg, fmt, ap);
 	va_end(ap);
-	for (char *c = msg; *c; c++)
-		if (*c == '\n')
-			*c = ' ';
 	if (p->opt.ready_fd >= 0)
 		dprintf(p->opt.ready_fd, "fail %d %s\n", status, msg);
 	else if (p->after.pid)

@@ -107,6 +107,13 @@ ends_unheard() {
 }
 check "and so does its keeper" ends_unheard
 
+# Of a size that is worth a warning, which names it.
+name=$(printf 'a\nready 5\n.img')
+truncate -s 1000 "$name"
+ubdmap mapper --ready-fd=3 "$name" 3>told
+equal "what an image is called does not pass for a message of its mapper" \
+	"$(cut -d ' ' -f 1 told | tr '\n' ' ')" "warn fail "
+
 sleep 0.1
 equal "no mapper is left" "$(pgrep -f 'ubdmap mapper' || true)" ""
 equal "no file is left" "$(find . -name '*.raw' -o -name 'scratch*' | sort)" "./a.raw"
