@@ -5,6 +5,10 @@
  * The driver only queues the deletion; the mapper then finishes the image.  We
  * wait for both: when this returns the device is gone and the image is free
  * for others.
+ *
+ * Meanwhile the device may get another mapper, by an upgrade or by its keeper, and
+ * a deletion is off when the mapper dies over it: all that tells our device from the
+ * next with its number is the disk.
  */
 #include <errno.h>
 #include <poll.h>
@@ -28,10 +32,13 @@ struct del {
 	struct ubdm_device dev;
 	char path[32];
 	bool force;
+	uint64_t disk; /* which disk it is; 0: not known */
+	bool began; /* it was seen dying */
 	bool told; /* an event told how it ended */
 	bool gone;
 	int error;
-	int pidfd;
+	uint32_t mapper; /* the last that was seen: it closes the image */
+	int pidfd; /* of it */
 };
 
 static int64_t now_ms(void)
@@ -45,6 +52,23 @@ static int64_t now_ms(void)
 static void pause_ms(int ms)
 {
 	poll(NULL, 0, ms);
+}
+
+/* The kernel gives each disk a number that none had before; 0: not known. */
+static uint64_t disk_of(uint32_t index)
+{
+	unsigned long long n;
+	char path[64];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/sys/block/ubdmap%u/diskseq", index);
+	f = fopen(path, "re");
+	if (!f)
+		return 0;
+	if (fscanf(f, "%llu", &n) != 1)
+		n = 0;
+	fclose(f);
+	return n;
 }
 
 static bool is_gone(int ret)
@@ -102,20 +126,46 @@ static void take_events(struct del *d)
 	}
 }
 
-/* Another device can get the number of ours as soon as that is gone. */
+/*
+ * Another device can get the number of ours as soon as that is gone.  Another mapper
+ * says nothing.
+ */
 static bool is_another(const struct del *d, const struct ubdm_device *dev)
 {
-	return (dev->mapper_pid && dev->mapper_pid != d->dev.mapper_pid) ||
-	       strcmp(dev->ident, d->dev.ident);
+	uint64_t disk = disk_of(dev->index);
+
+	return strcmp(dev->ident, d->dev.ident) ||
+	       (d->disk && disk && disk != d->disk);
+}
+
+/* It was told that ours is gone: what is seen now came later. */
+static bool is_later(const struct del *d, const struct ubdm_device *dev)
+{
+	return d->told && !d->error && dev->state != UBDM_STATE_DYING;
 }
 
 /* The driver accepted the request, and then something was in its way. */
-static bool is_refused(const struct del *d, const struct ubdm_device *dev,
+static bool is_refused(struct del *d, const struct ubdm_device *dev,
 		       int64_t since)
 {
-	if (dev->state == UBDM_STATE_DYING)
+	if (dev->state == UBDM_STATE_DYING) {
+		d->began = true;
 		return false;
-	return d->told || now_ms() - since > UNHEARD_MS;
+	}
+	/* Only the mapper's death takes a device back from there. */
+	if (d->began && !d->told)
+		d->error = -ENOTCONN;
+	return d->began || d->told || now_ms() - since > UNHEARD_MS;
+}
+
+static void watch_mapper(struct del *d, uint32_t pid)
+{
+	if (!pid || pid == d->mapper)
+		return;
+	if (d->pidfd >= 0)
+		close(d->pidfd);
+	d->mapper = pid;
+	d->pidfd = syscall(SYS_pidfd_open, pid, 0);
 }
 
 static int say_refused(const struct del *d)
@@ -123,7 +173,7 @@ static int say_refused(const struct del *d)
 	return fail(
 		exit_status_of(d->error), "%s: not deleted: %s", d->path,
 		d->error == -ENOTCONN ?
-			"it has changes that are not in its image, and no mapper" :
+			"it takes a mapper to close its image, and that ended; try again" :
 			strerror(-d->error));
 }
 
@@ -145,17 +195,20 @@ static int wait_device(struct del *d)
 	bool shown = false, refused = false;
 	int ret;
 
-	d->told = false;
-	d->error = 0;
-	while (!(ret = ubdm_ctl_get(d->ctl, d->dev.index, &dev))) {
+	for (;;) {
+		/* First, so that what is seen is what the last of them left. */
 		take_events(d);
-		if (is_another(d, &dev)) {
+		ret = ubdm_ctl_get(d->ctl, d->dev.index, &dev);
+		if (ret)
+			break;
+		if (is_another(d, &dev) || is_later(d, &dev)) {
 			ret = -ENODEV;
 			break;
 		}
 		refused = is_refused(d, &dev, since);
 		if (refused)
 			break;
+		watch_mapper(d, dev.mapper_pid);
 		if (dev.error && !d->told)
 			d->error = dev.error;
 		progress(d, since, &shown);
@@ -173,26 +226,6 @@ static int wait_device(struct del *d)
 			    strerror(-ret));
 	d->gone = true;
 	return say_deleted(d);
-}
-
-/* udev and the like look at a device and go. */
-static int delete_and_wait(struct del *d)
-{
-	int64_t give_up = now_ms() + RETRY_MS;
-	char users[256];
-	int status;
-
-	for (;;) {
-		status = request(d);
-		if (!status)
-			status = wait_device(d);
-		if (status != EXIT_BUSY)
-			return status;
-		if (now_ms() > give_up ||
-		    device_users(d->dev.index, users, sizeof(users)))
-			return say_busy(d);
-		pause_ms(POLL_MS);
-	}
 }
 
 static void wait_mapper(struct del *d)
@@ -240,6 +273,60 @@ static int adopt_orphan(struct del *d)
 	return d->force ? EXIT_OK : status;
 }
 
+/*
+ * Between two requests the device may have got another mapper, lost it, or gone, and
+ * the next with its number is not ours to delete.  Returns an exit status.
+ */
+static int prepare(struct del *d)
+{
+	struct ubdm_device dev;
+	int status = EXIT_OK, ret = ubdm_ctl_get(d->ctl, d->dev.index, &dev);
+
+	d->gone = is_gone(ret) || (!ret && is_another(d, &dev));
+	if (d->gone)
+		return EXIT_OK;
+	if (ret)
+		return fail(exit_status_of(ret), "%s: %s", d->path,
+			    strerror(-ret));
+	d->dev = dev;
+	if (d->dev.state == UBDM_STATE_ORPHANED)
+		status = adopt_orphan(d);
+	if (status)
+		return status;
+	watch_mapper(d, d->dev.mapper_pid);
+	/* What is told from here on is an answer. */
+	take_events(d);
+	d->began = false;
+	d->told = false;
+	d->error = 0;
+	return EXIT_OK;
+}
+
+/* udev and the like look at a device and go. */
+static int delete_and_wait(struct del *d)
+{
+	int64_t give_up = 0; /* from the first request on */
+	char users[256];
+	int status;
+
+	for (;;) {
+		status = prepare(d);
+		if (status || d->gone)
+			return status;
+		if (!give_up)
+			give_up = now_ms() + RETRY_MS;
+		status = request(d);
+		if (!status)
+			status = wait_device(d);
+		if (status != EXIT_BUSY)
+			return status;
+		if (now_ms() > give_up ||
+		    device_users(d->dev.index, users, sizeof(users)))
+			return say_busy(d);
+		pause_ms(POLL_MS);
+	}
+}
+
 static int del(struct del *d, const char *name)
 {
 	int status = device_get(d->ctl, name, &d->dev);
@@ -247,13 +334,7 @@ static int del(struct del *d, const char *name)
 	if (status)
 		return status;
 	device_path(d->dev.index, d->path);
-	if (d->dev.state == UBDM_STATE_ORPHANED)
-		status = adopt_orphan(d);
-	if (status)
-		return status;
-
-	if (d->dev.mapper_pid)
-		d->pidfd = syscall(SYS_pidfd_open, d->dev.mapper_pid, 0);
+	d->disk = disk_of(d->dev.index);
 	if (!ubdm_ctl_open(&d->events) && ubdm_ctl_subscribe(d->events)) {
 		ubdm_ctl_close(d->events);
 		d->events = NULL;

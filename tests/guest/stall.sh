@@ -6,7 +6,7 @@
 
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/guest.inc"
-requires fio qemu-img
+requires fio fsfreeze qemu-img
 
 work_on /dev/vda
 
@@ -120,6 +120,58 @@ equal "there is one mapper and one keeper" "$(pgrep -f 'ubdmap mapper' | wc -l)"
 check "it is deleted" ubdmap del "$dev"
 check "the image is sound" qemu-img check a.qcow2
 check "no process is left" until_true 10 no_mapper
+
+# --- another one while del looks away ---
+
+# Closing the image means writing to it, which waits: the mapper is asked to, and is
+# killed over it.  del looks again from time to time; stopped, it sees only the end.
+dev=$(ubdmap add a.qcow2)
+dd if=known of="$dev" bs=1M seek=100 oflag=direct status=none
+before=$(field mapper "$dev")
+replaced() {
+	is_state live && [ "$(field mapper "$dev")" != "$before" ]
+}
+fsfreeze -f /tmp/fs
+ubdmap del "$dev" >/tmp/out 2>/tmp/err &
+del=$!
+check "closing an image waits for the file system below" until_true 10 is_state dying
+sleep 1
+kill -STOP $del
+kill -KILL "$before"
+fsfreeze -u /tmp/fs
+check "a mapper killed over it has a successor" until_true 20 replaced
+kill -CONT $del
+rc=0
+wait $del || rc=$?
+equal "del does not claim that the device is gone" \
+	"$rc $(grep -c ': not deleted' /tmp/err) $(wc -l </tmp/err)" "1 1 1"
+check "which has what was written" sh -c \
+	"dd if=$dev bs=1M skip=100 count=4 iflag=direct status=none | cmp - known"
+check "a second del deletes it" ubdmap del "$dev"
+equal "for good" "$(ubdmap list)" ""
+check "the image is sound then" qemu-img check -q a.qcow2
+check "and no process is left" until_true 10 no_mapper
+
+dev=$(ubdmap add a.qcow2)
+exec 9<"$dev"
+ubdmap del "$dev" 9<&- >/tmp/out 2>/tmp/err &
+del=$!
+sleep 0.5
+kill -STOP $del
+ubdmap upgrade "$dev" 9<&- >/tmp/upgraded
+after=$(field mapper "$dev")
+kill -STOP "$after"
+exec 9<&-
+kill -CONT $del
+check "del waits for the user of a device, whoever its mapper is" until_true 10 is_state dying
+sleep 1
+check "and for that mapper to close the image" kill -0 $del
+kill -CONT "$after"
+check "which it does" wait $del
+equal "del says nothing else" "$(cat /tmp/out /tmp/err)" ""
+refuses "the mapper has ended when del returns" kill -0 "$after"
+equal "and the device is gone" "$(ubdmap list)" ""
+check "no process is left of it" until_true 10 no_mapper
 
 # --- not needed ---
 
