@@ -2,8 +2,11 @@
 /*
  * main.c - ubdmap: block devices from image files; the table of subcommands.
  */
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cmd.h"
 
@@ -39,10 +42,23 @@ static const struct command *find(const char *name)
 	return NULL;
 }
 
+/*
+ * What we open must not get the number of a standard stream that was closed: it would
+ * be written to, or be replaced.  Using such a stream fails as before.
+ */
+static void occupy_streams(void)
+{
+	for (int fd = 0; fd < 3; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && errno == EBADF &&
+		    open("/dev/null", fd ? O_RDONLY : O_WRONLY) != fd)
+			_exit(EXIT_FAIL);
+}
+
 int main(int argc, char **argv)
 {
 	const struct command *cmd;
 
+	occupy_streams();
 	if (argc < 2) {
 		print_commands(stderr);
 		return EXIT_USAGE;

@@ -111,6 +111,8 @@ check "a mapper that lives is not replaced" says 4 "has a mapper" ubdmap attach 
 check "del after all that" ubdmap del "$dev"
 check "a name nobody can read leaves no device" \
 	sh -c 'ubdmap add a.raw >/dev/full 2>err; [ $? = 1 ] && grep -q printed err'
+check "nor does one that goes nowhere" \
+	sh -c 'ubdmap add a.raw >&- 2>err; [ $? = 1 ] && grep -q printed err'
 check "nothing is left of those" nothing_left
 
 # --- killed ---

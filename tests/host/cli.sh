@@ -93,6 +93,12 @@ for c in "add a.raw" "list" "stat" "del ubdmap0" "map ubdmap0" "attach ubdmap0" 
 done
 check "JSON is not printed on failure" says 5 "ubdmap driver" ubdmap list --json
 
+without_streams() {
+	"$@" <&- >&-
+}
+check "with no stdin and no stdout a mapper that fails is still heard" \
+	says 5 "ubdmap driver" without_streams ubdmap attach ubdmap0
+
 # With nobody to wait for, the ends of children come to nobody's notice; dash cannot
 # pass that on.
 unheard() {
