@@ -52,6 +52,7 @@ int fail(int status, const char *fmt, ...)
 int usage_error(const struct command *cmd, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 int show_help(const struct command *cmd);
+int output_done(void);
 int exit_status_of(int error);
 
 /* flags.c: command lines without much */

@@ -57,7 +57,7 @@ static int print_event(const struct ubdm_event_info *ev)
 	if (ev->error)
 		printf(" (%s)", strerror(-ev->error));
 	putchar('\n');
-	return fflush(stdout) ? EXIT_FAIL : EXIT_OK;
+	return output_done();
 }
 
 static int watch(struct ubdm_ctl *ctl)

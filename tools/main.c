@@ -54,11 +54,10 @@ static void occupy_streams(void)
 			_exit(EXIT_FAIL);
 }
 
-int main(int argc, char **argv)
+static int run(int argc, char **argv)
 {
 	const struct command *cmd;
 
-	occupy_streams();
 	if (argc < 2) {
 		print_commands(stderr);
 		return EXIT_USAGE;
@@ -79,4 +78,13 @@ int main(int argc, char **argv)
 	if (!cmd)
 		return usage_error(NULL, "there is no command '%s'", argv[1]);
 	return cmd->run(argc - 1, argv + 1);
+}
+
+int main(int argc, char **argv)
+{
+	int status;
+
+	occupy_streams();
+	status = run(argc, argv);
+	return status ? status : output_done();
 }

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "cmd.h"
 
@@ -53,6 +54,23 @@ int show_help(const struct command *cmd)
 {
 	printf("usage: ubdmap %s %s\n\n%s", cmd->name, cmd->args, cmd->help);
 	return EXIT_OK;
+}
+
+/**
+ * output_done - has all that was printed been written?
+ *
+ * main() asks at the end; who prints without an end asks as often as he likes.
+ *
+ * Return: EXIT_OK, or EXIT_FAIL, having said so.
+ */
+int output_done(void)
+{
+	errno = 0;
+	if (!fflush(stdout) && !ferror(stdout))
+		return EXIT_OK;
+	/* The reason is lost if it was an earlier write that failed. */
+	return fail(EXIT_FAIL, "the output could not be written%s%s",
+		    errno ? ": " : "", errno ? strerror(errno) : "");
 }
 
 int exit_status_of(int error)

@@ -51,6 +51,10 @@ check "writes" dd if=data of="$dev" bs=64k oflag=direct status=none
 check "reads back the same" cmp -n $((2 << 20)) data "$dev"
 check "map shows where it is" sh -c "ubdmap map $dev | grep -q linear"
 check "stat counts" sh -c "ubdmap stat $dev | grep -q 'bytes written  *2097152'"
+for c in "stat" "stat $dev" "map $dev" "list" "list --json"; do
+	check "'$c' that cannot be written fails" says 1 "could not be written" \
+		sh -c "exec ubdmap $c >/dev/full"
+done
 if command -v python3 >/dev/null; then
 	check "JSON is JSON" json_is_sound
 else

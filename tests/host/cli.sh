@@ -30,6 +30,8 @@ lists_commands() {
 
 check "help lists the commands, and each has its own" lists_commands
 check "the version is one line" sh -c 'ubdmap --version | grep -q "^ubdmap [0-9]"'
+check "help that cannot be written is a failure" \
+	says 1 "could not be written: No space" sh -c 'exec ubdmap --help >/dev/full'
 refuses "no command is wrong usage" ubdmap
 check "an unknown command is wrong usage" says 2 "no command 'mont'" ubdmap mont
 check "an unknown option is wrong usage" says 2 "-Z: no such option" ubdmap add -Z a.raw
