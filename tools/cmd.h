@@ -83,7 +83,7 @@ struct arguments {
 
 int parse_flags(const struct command *cmd, int argc, char **argv,
 		const struct flag *flags, const struct arguments *want);
-int no_such_option(const struct command *cmd, const char *option);
+int no_such_option(const struct command *cmd, char **argv);
 
 /* size.c: sizes and numbers as people write them */
 int parse_size(const char *text, uint64_t *bytes);

@@ -388,7 +388,7 @@ static int run_bench(int argc, char **argv)
 			return show_help(&cmd_bench);
 		status = take(&b, c);
 		if (status < 0)
-			return no_such_option(&cmd_bench, argv[optind - 1]);
+			return no_such_option(&cmd_bench, argv);
 		if (status)
 			return status;
 	}

@@ -4,11 +4,26 @@
  * say of options that they do not know.
  */
 #include <getopt.h>
+#include <limits.h>
 #include <stddef.h>
 
 #include "cmd.h"
 
 #define MAX_FLAGS 4
+
+/*
+ * Which option getopt_long() did not take: a letter, which may stand among others, or
+ * the last word that it looked at.
+ */
+static const char *wrong_option(char **argv)
+{
+	static char letter[3] = "-";
+
+	if (optopt <= 0 || optopt > CHAR_MAX)
+		return argv[optind - 1];
+	letter[1] = optopt;
+	return letter;
+}
 
 /**
  * parse_flags - options, and how many arguments there may be
@@ -48,7 +63,7 @@ int parse_flags(const struct command *cmd, int argc, char **argv,
 			i++;
 		if (i == nr)
 			return usage_error(cmd, "%s: no such option",
-					   argv[optind - 1]);
+					   wrong_option(argv));
 		*flags[i].set = true;
 	}
 	if (argc - optind < want->least || argc - optind > want->most)
@@ -59,12 +74,12 @@ int parse_flags(const struct command *cmd, int argc, char **argv,
 /**
  * no_such_option - say so, where options may have arguments
  * @cmd: whose option it should be
- * @option: what was typed
+ * @argv: as getopt_long() left it when it met the option
  *
  * Return: EXIT_USAGE.
  */
-int no_such_option(const struct command *cmd, const char *option)
+int no_such_option(const struct command *cmd, char **argv)
 {
 	return usage_error(cmd, "%s: no such option, or its argument is missing",
-			   option);
+			   wrong_option(argv));
 }

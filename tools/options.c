@@ -26,7 +26,15 @@ enum {
 	OPT_TAKE_OVER,
 };
 
+#define NR_INTERNAL 4
+
 static const struct option longopts[] = {
+	/* of "ubdmap mapper" only */
+	{ "attach", required_argument, NULL, OPT_ATTACH },
+	{ "foreground", no_argument, NULL, OPT_FOREGROUND },
+	{ "ready-fd", required_argument, NULL, OPT_READY_FD },
+	{ "take-over", no_argument, NULL, OPT_TAKE_OVER },
+	/* of all */
 	{ "read-only", no_argument, NULL, 'r' },
 	{ "format", required_argument, NULL, 'f' },
 	{ "sector-size", required_argument, NULL, 'b' },
@@ -36,10 +44,6 @@ static const struct option longopts[] = {
 	{ "orphan-timeout", required_argument, NULL, OPT_ORPHAN },
 	{ "detach", no_argument, NULL, OPT_DETACH },
 	{ "help", no_argument, NULL, 'h' },
-	{ "attach", required_argument, NULL, OPT_ATTACH },
-	{ "foreground", no_argument, NULL, OPT_FOREGROUND },
-	{ "ready-fd", required_argument, NULL, OPT_READY_FD },
-	{ "take-over", no_argument, NULL, OPT_TAKE_OVER },
 	{}
 };
 
@@ -132,6 +136,7 @@ static int take(const struct command *cmd, int c, struct serve_options *o)
 int parse_serve(const struct command *cmd, int argc, char **argv, bool internal,
 		struct serve_options *o)
 {
+	const struct option *opts = longopts + (internal ? 0 : NR_INTERNAL);
 	int c, ret;
 
 	*o = (struct serve_options){
@@ -141,10 +146,10 @@ int parse_serve(const struct command *cmd, int argc, char **argv, bool internal,
 	};
 	opterr = 0;
 	optind = 1;
-	while ((c = getopt_long(argc, argv, "rf:b:Ph", longopts, NULL)) >= 0) {
-		ret = c >= OPT_ATTACH && !internal ? -2 : take(cmd, c, o);
+	while ((c = getopt_long(argc, argv, "rf:b:Ph", opts, NULL)) >= 0) {
+		ret = take(cmd, c, o);
 		if (ret == -2)
-			return no_such_option(cmd, argv[optind - 1]);
+			return no_such_option(cmd, argv);
 		if (ret)
 			return ret;
 	}

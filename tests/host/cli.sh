@@ -35,8 +35,13 @@ check "help that cannot be written is a failure" \
 refuses "no command is wrong usage" ubdmap
 check "an unknown command is wrong usage" says 2 "no command 'mont'" ubdmap mont
 check "an unknown option is wrong usage" says 2 "-Z: no such option" ubdmap add -Z a.raw
+check "among others too" says 2 "-Z: no such option" ubdmap add -Zr a.raw
+check "or with options alone" says 2 "-x: no such option" ubdmap stat -xJ
+check "a letter without its argument is named" says 2 "-b: no such option, or" ubdmap add -rb
 check "an option of the mapper is none of add" says 2 "no such option" \
 	ubdmap add --ready-fd=1 a.raw
+check "which is named, not its argument" says 2 "--ready-fd: no such option" \
+	ubdmap add --ready-fd 1 a.raw
 check "a missing argument is wrong usage" says 2 "argument is missing" ubdmap add -b
 check "a missing image is wrong usage" says 2 "which image" ubdmap add
 check "two images are wrong usage" says 2 "one image" ubdmap add a.raw b.raw
