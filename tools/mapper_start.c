@@ -264,6 +264,8 @@ static bool is_served(const struct ubdm_device *dev)
 struct old_mapper {
 	uint32_t pid;
 	int fd;
+	int asked_ms; /* when it was */
+	bool killed;
 };
 
 static void process_name(uint32_t pid, char name[16])
@@ -294,6 +296,7 @@ static int ask_for_room(struct mapper_process *p, struct ubdm_ctl *ctl,
 	if (old->fd >= 0)
 		close(old->fd);
 	old->pid = 0;
+	old->killed = false;
 	old->fd = pidfd_open(pid, 0);
 	if (old->fd < 0)
 		return EXIT_OK; /* it has gone by itself */
@@ -334,8 +337,11 @@ static int wait_for_room(struct mapper_process *p, struct ubdm_ctl *ctl,
 			ret = ask_for_room(p, ctl, old, dev.mapper_pid);
 			if (ret)
 				return ret;
-		} else if (ms == ROOM_PATIENCE_MS && old->pid) {
+			old->asked_ms = ms;
+		} else if (old->pid && !old->killed &&
+			   ms - old->asked_ms >= ROOM_PATIENCE_MS) {
 			pidfd_send_signal(old->fd, SIGKILL, NULL, 0);
+			old->killed = true;
 		}
 		poll(NULL, 0, VACANT_POLL_MS);
 	}
