@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -50,8 +51,6 @@ struct stat_run {
 	bool json;
 	bool first_done;
 	struct json_object *devices;
-	uint32_t index[1024];
-	unsigned int nr;
 };
 
 static uint64_t value(const struct ubdm_stats *s, size_t i)
@@ -104,24 +103,15 @@ static int show(struct stat_run *r, uint32_t index, bool asked)
 	return EXIT_OK;
 }
 
-static int collect(void *arg, const struct ubdm_device *dev)
-{
-	struct stat_run *r = arg;
-
-	if (r->nr < sizeof(r->index) / sizeof(r->index[0]))
-		r->index[r->nr++] = dev->index;
-	return 0;
-}
-
 static int stat_all(struct stat_run *r)
 {
-	int status = EXIT_OK;
-	int ret = ubdm_ctl_list(r->ctl, collect, r);
+	uint32_t *index;
+	unsigned int nr;
+	int status = device_all(r->ctl, &index, &nr);
 
-	if (ret)
-		return fail(exit_status_of(ret), "list: %s", strerror(-ret));
-	for (unsigned int i = 0; i < r->nr && !status; i++)
-		status = show(r, r->index[i], false);
+	for (unsigned int i = 0; i < nr && !status; i++)
+		status = show(r, index[i], false);
+	free(index);
 	return status;
 }
 

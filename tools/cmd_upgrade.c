@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -17,21 +18,14 @@
 
 #define POLL_MS 10
 #define SETTLE_MS 10000 /* for misses that waited to be answered */
-#define MAX_DEVICES 1024
-
-struct upgrade {
-	struct ubdm_ctl *ctl;
-	uint32_t index[MAX_DEVICES];
-	unsigned int nr;
-};
 
 /* The longest pause, once all that began before @ms ago is answered. */
-static uint64_t longest_pause(struct upgrade *u, uint32_t index)
+static uint64_t longest_pause(struct ubdm_ctl *ctl, uint32_t index)
 {
 	struct ubdm_stats s = { .v = { 0 } };
 
 	for (int ms = 0; ms < SETTLE_MS; ms += POLL_MS) {
-		if (ubdm_ctl_stats(u->ctl, index, &s))
+		if (ubdm_ctl_stats(ctl, index, &s))
 			break;
 		if (s.v[UBDM_S_WAITING_MS] <= (uint64_t)ms)
 			break;
@@ -42,7 +36,7 @@ static uint64_t longest_pause(struct upgrade *u, uint32_t index)
 		       s.v[UBDM_S_WAITING_MS];
 }
 
-static int upgrade_one(struct upgrade *u, const struct ubdm_device *dev)
+static int upgrade_one(struct ubdm_ctl *ctl, const struct ubdm_device *dev)
 {
 	char path[32], *args[] = { "--attach", path, "--take-over" };
 	struct ubdm_device now;
@@ -57,45 +51,37 @@ static int upgrade_one(struct upgrade *u, const struct ubdm_device *dev)
 	status = launch_mapper(3, args, &index, false);
 	if (status)
 		return status;
-	if (ubdm_ctl_get(u->ctl, dev->index, &now))
+	if (ubdm_ctl_get(ctl, dev->index, &now))
 		return fail(EXIT_NOENT, "%s: has been deleted meanwhile", path);
 	printf("%s: mapper %u replaced by %u; the longest pause of a miss: %llu ms\n",
 	       path, dev->mapper_pid, now.mapper_pid,
-	       (unsigned long long)longest_pause(u, dev->index));
+	       (unsigned long long)longest_pause(ctl, dev->index));
 	return EXIT_OK;
 }
 
-static int collect(void *arg, const struct ubdm_device *dev)
-{
-	struct upgrade *u = arg;
-
-	if (u->nr < MAX_DEVICES)
-		u->index[u->nr++] = dev->index;
-	return 0;
-}
-
 /* One that fails is said; the others are tried all the same. */
-static int upgrade_all(struct upgrade *u)
+static int upgrade_all(struct ubdm_ctl *ctl)
 {
-	int status = EXIT_OK, one, ret = ubdm_ctl_list(u->ctl, collect, u);
+	uint32_t *index;
+	unsigned int nr;
+	int one, failed = EXIT_OK, status = device_all(ctl, &index, &nr);
 	struct ubdm_device dev;
 
-	if (ret)
-		return fail(exit_status_of(ret), "list: %s", strerror(-ret));
-	for (unsigned int i = 0; i < u->nr; i++) {
-		if (ubdm_ctl_get(u->ctl, u->index[i], &dev))
+	for (unsigned int i = 0; !status && i < nr; i++) {
+		if (ubdm_ctl_get(ctl, index[i], &dev))
 			continue;
-		one = upgrade_one(u, &dev);
+		one = upgrade_one(ctl, &dev);
 		if (one)
-			status = one;
+			failed = one;
 	}
-	return status;
+	free(index);
+	return status ? status : failed;
 }
 
 static int run_upgrade(int argc, char **argv)
 {
 	static const struct arguments want = { 0, 1, "which device? one, or --all" };
-	static struct upgrade u;
+	struct ubdm_ctl *ctl;
 	bool all = false;
 	const struct flag flags[] = { { "all", 'a', &all }, {} };
 	int status = parse_flags(&cmd_upgrade, argc, argv, flags, &want);
@@ -106,17 +92,17 @@ static int run_upgrade(int argc, char **argv)
 	if (optind + !all != argc)
 		return usage_error(&cmd_upgrade, "%s", want.else_say);
 
-	status = driver_ctl(&u.ctl);
+	status = driver_ctl(&ctl);
 	if (status)
 		return status;
 	if (all) {
-		status = upgrade_all(&u);
+		status = upgrade_all(ctl);
 	} else {
-		status = device_get(u.ctl, argv[optind], &dev);
+		status = device_get(ctl, argv[optind], &dev);
 		if (!status)
-			status = upgrade_one(&u, &dev);
+			status = upgrade_one(ctl, &dev);
 	}
-	ubdm_ctl_close(u.ctl);
+	ubdm_ctl_close(ctl);
 	return status;
 }
 

@@ -293,6 +293,49 @@ int device_get(struct ubdm_ctl *ctl, const char *name, struct ubdm_device *dev)
 	return EXIT_OK;
 }
 
+struct indices {
+	uint32_t *v;
+	unsigned int nr, room;
+};
+
+static int collect(void *arg, const struct ubdm_device *dev)
+{
+	struct indices *l = arg;
+
+	if (l->nr == l->room) {
+		unsigned int room = l->room ? l->room * 2 : 64;
+		uint32_t *v = reallocarray(l->v, room, sizeof(*v));
+
+		if (!v)
+			return -ENOMEM;
+		l->v = v;
+		l->room = room;
+	}
+	l->v[l->nr++] = dev->index;
+	return 0;
+}
+
+/**
+ * device_all - which devices there are
+ * @ctl: the control plane
+ * @index: gets their numbers; for free(), also after an error
+ * @nr: gets how many
+ *
+ * For who asks about each of them, which is not possible while they are listed.
+ *
+ * Return: an exit status, having said why if not 0.
+ */
+int device_all(struct ubdm_ctl *ctl, uint32_t **index, unsigned int *nr)
+{
+	struct indices l = { .v = NULL };
+	int ret = ubdm_ctl_list(ctl, collect, &l);
+
+	*index = l.v;
+	*nr = l.nr;
+	return ret ? fail(exit_status_of(ret), "list: %s", strerror(-ret)) :
+		     EXIT_OK;
+}
+
 const char *device_state(const struct ubdm_device *dev)
 {
 	static const char *const names[] = {
