@@ -36,7 +36,8 @@ static void fill_info(struct sp_image *img)
 	info->read_only = img->opt.read_only;
 	info->format = l->q ? "qcow2" : "raw";
 	info->depth = img->nr_layers - 1;
-	if (!info->read_only)
+	/* A qcow2 image has its clusters to give back, whatever it lies on. */
+	if (!info->read_only && (l->q || sp_file_discards(&l->file)))
 		info->discard_gran = l->q ? l->q->cs : 4096;
 	if (!l->q && l->file_bytes & 511)
 		snprintf(info->warning, sizeof(info->warning),

@@ -25,6 +25,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "err.h"
@@ -569,6 +570,19 @@ int sp_file_zero(struct sp_file *f, uint64_t off, uint64_t len)
 	return cannot(rc) ? write_zeros(f, off, len) : rc;
 }
 
+static int try_punch(struct sp_file *f, uint64_t off, uint64_t len)
+{
+	int rc;
+
+	rc = check_change(f, off, len);
+	if (rc)
+		return rc;
+	rc = hook(f, SP_IO_PUNCH, NULL, off, len);
+	if (rc || !len)
+		return rc;
+	return do_fallocate(f, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off, len);
+}
+
 /**
  * sp_file_punch - make a range read zeros and give its space back if possible
  * @f: the file
@@ -582,13 +596,7 @@ int sp_file_punch(struct sp_file *f, uint64_t off, uint64_t len)
 	uint64_t size;
 	int rc;
 
-	rc = check_change(f, off, len);
-	if (rc)
-		return rc;
-	rc = hook(f, SP_IO_PUNCH, NULL, off, len);
-	if (rc || !len)
-		return rc;
-	rc = do_fallocate(f, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off, len);
+	rc = try_punch(f, off, len);
 	if (!cannot(rc))
 		return rc;
 	rc = sp_file_size(f, &size);
@@ -596,8 +604,56 @@ int sp_file_punch(struct sp_file *f, uint64_t off, uint64_t len)
 		return rc;
 	if (len > size - off)
 		len = size - off;
-	rc = do_fallocate(f, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, off, len);
+	rc = hook(f, SP_IO_ZERO, NULL, off, len);
+	if (!rc)
+		rc = do_fallocate(f, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, off, len);
 	return cannot(rc) ? write_zeros(f, off, len) : rc;
+}
+
+/**
+ * sp_file_discard - give the space of a range back; it reads zeros then
+ * @f: the file
+ * @off: byte offset
+ * @len: bytes; what is past the end of the file is left alone
+ *
+ * Return: 0; -EOPNOTSUPP: that cannot be had here, and nothing is written in its
+ * place; or -errno.
+ */
+int sp_file_discard(struct sp_file *f, uint64_t off, uint64_t len)
+{
+	int rc = try_punch(f, off, len);
+
+	return cannot(rc) ? -EOPNOTSUPP : rc;
+}
+
+/**
+ * sp_file_discards - may a discard give anything back?
+ * @f: the file
+ *
+ * A block device tells.  Of a file only a try could, and that would be a change.
+ */
+bool sp_file_discards(const struct sp_file *f)
+{
+	unsigned int maj = major(f->dev), min = minor(f->dev);
+	unsigned long long max;
+	char name[80];
+	FILE *in;
+	int n;
+
+	if (!f->blockdev)
+		return true;
+	snprintf(name, sizeof(name), "/sys/dev/block/%u:%u/queue/discard_max_bytes", maj, min);
+	in = fopen(name, "re");
+	if (!in) {	/* a partition: its disk's */
+		snprintf(name, sizeof(name), "/sys/dev/block/%u:%u/../queue/discard_max_bytes",
+			 maj, min);
+		in = fopen(name, "re");
+	}
+	if (!in)
+		return true;
+	n = fscanf(in, "%llu", &max);
+	fclose(in);
+	return n != 1 || max;
 }
 
 /**

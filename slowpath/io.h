@@ -57,6 +57,9 @@ int sp_file_pwrite(struct sp_file *f, const void *buf, size_t len, uint64_t off)
 /* Both read zeros after; zero may keep the space, punch frees it if it can. */
 int sp_file_zero(struct sp_file *f, uint64_t off, uint64_t len);
 int sp_file_punch(struct sp_file *f, uint64_t off, uint64_t len);
+/* A hint: as punch where that frees space, else -EOPNOTSUPP and nothing is written. */
+int sp_file_discard(struct sp_file *f, uint64_t off, uint64_t len);
+bool sp_file_discards(const struct sp_file *f);
 int sp_file_sync(struct sp_file *f);		/* fdatasync; an error is sticky */
 int sp_file_size(struct sp_file *f, uint64_t *size);
 int sp_file_truncate(struct sp_file *f, uint64_t size);	/* regular files; never a block device */
@@ -65,7 +68,8 @@ void sp_buf_free(void *buf);
 
 /*
  * Test hooks, process-wide; NULL normally.  Called before each operation; a
- * negative return makes it fail with that errno, without effect.  buf is the
+ * negative return makes it fail with that errno, without effect; so a PUNCH that
+ * is refused with -EOPNOTSUPP may be followed by what is done instead.  buf is the
  * data of a write, NULL otherwise.
  */
 enum sp_io_op { SP_IO_READ, SP_IO_WRITE, SP_IO_ZERO, SP_IO_PUNCH, SP_IO_SYNC, SP_IO_TRUNCATE };

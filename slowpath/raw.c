@@ -45,9 +45,17 @@ static int try_zero(struct sp_image *img, const struct sp_req *req, struct need 
 	return -EAGAIN;
 }
 
+static int change(struct sp_file *f, const struct sp_req *req, uint64_t off, uint64_t len)
+{
+	if (req->kind == SP_DISCARD)
+		return sp_file_discard(f, off, len);
+	return req->flags & SP_REQ_NOUNMAP ? sp_file_zero(f, off, len) :
+					     sp_file_punch(f, off, len);
+}
+
 static int zero(struct sp_image *img, const struct sp_req *req, const struct need *need)
 {
-	bool punch = req->kind == SP_DISCARD || !(req->flags & SP_REQ_NOUNMAP);
+	const struct extents none = { .ext = img->scratch };
 	uint64_t off = need->lba << SP_SECTOR_SHIFT, len = need->len << SP_SECTOR_SHIFT;
 	struct sp_file *f = &img->layers[0].file;
 	struct pend *p = pend_new(0);
@@ -58,11 +66,14 @@ static int zero(struct sp_image *img, const struct sp_req *req, const struct nee
 	if (!p)
 		return -ENOMEM;
 	pthread_mutex_unlock(&img->lock);
-	rc = punch ? sp_file_punch(f, off, len) : sp_file_zero(f, off, len);
+	rc = change(f, req, off, len);
 	pthread_mutex_lock(&img->lock);
 	if (rc) {
 		free(p);
-		return rc;
+		if (rc != -EOPNOTSUPP || req->kind != SP_DISCARD)
+			return rc;
+		reply_done(img, req, &none, req->len, 0);
+		return 1;
 	}
 	pend_send(img, p);
 	e = (struct sp_extent){

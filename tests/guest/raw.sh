@@ -32,6 +32,20 @@ refuses "it cannot be mounted meanwhile" mount /dev/vda /mnt
 refuses "nor added a second time" ubdmap add /dev/vda
 check "it is deleted" ubdmap del "$dev"
 
+# A disk that has nothing to give back: a hint must not become a write of all of it.
+if modprobe null_blk gb=1 memory_backed=1 2>/dev/null; then
+	dd if=src.raw of=/dev/nullb0 bs=1M oflag=direct status=none
+	dev=$(ubdmap add /dev/nullb0)
+	refuses "over a disk without discards there are none" blkdiscard "$dev"
+	check "and nothing has changed" cmp -n 11534336 src.raw "$dev"
+	check "zeroing is done" blkdiscard -z -l 1M "$dev"
+	check "and leaves zeros" cmp -n 1048576 "$dev" /dev/zero
+	ubdmap del "$dev"
+	modprobe -r null_blk
+else
+	skip "over a disk without discards there are none" "no null_blk"
+fi
+
 # What is a hole costs nothing, whoever reads it; a discard makes holes.
 truncate -s 64M thin.raw
 dev=$(ubdmap add thin.raw)
