@@ -59,8 +59,10 @@ static bool ask_backing(void *ctx, const char *path)
 	return m->allow_backing(m->ctx, path);
 }
 
+/* @fds and @dev: on attach. */
 static int open_image(struct ubdm_mapper *m, const struct ubdm_image *image,
-		      const int *fds, unsigned int nr_fds, struct ubdm_err *err)
+		      const int *fds, unsigned int nr_fds,
+		      const struct ubdm_device *dev, struct ubdm_err *err)
 {
 	struct sp_err sp_err = { .msg = "" };
 	struct sp_options opt = {
@@ -71,6 +73,7 @@ static int open_image(struct ubdm_mapper *m, const struct ubdm_image *image,
 		.allow_backing = image->allow_backing ? ask_backing : NULL,
 		.fds = fds,
 		.nr_fds = nr_fds,
+		.size = dev ? dev->size : 0,
 		.ctx = m,
 		.ops = &ubdm_sp_ops,
 	};
@@ -95,7 +98,7 @@ int ubdm_mapper_open(struct ubdm_mapper **out, const struct ubdm_image *image,
 	*out = NULL;
 	if (!m)
 		return -ENOMEM;
-	ret = open_image(m, image, NULL, 0, err);
+	ret = open_image(m, image, NULL, 0, NULL, err);
 	if (ret) {
 		ubdm_mapper_close(m);
 		return ret;
@@ -277,7 +280,7 @@ static int adopt(struct ubdm_mapper *m, const struct ubdm_device *dev,
 	/* When it was made nothing could lie on it; now something may. */
 	ret = ubdm_backing_check_all(fds, nr, dev->index, err);
 	if (!ret)
-		ret = open_image(m, &image, fds, nr, err);
+		ret = open_image(m, &image, fds, nr, dev, err);
 	/* The slowpath has its own by now. */
 	while (nr)
 		close(fds[--nr]);

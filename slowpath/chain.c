@@ -56,6 +56,13 @@ static int open_format(struct sp_image *img, unsigned int i, const char *stated,
 	if (rc)
 		return rc;
 	if (l->format == SP_FMT_RAW) {
+		/*
+		 * Who serves a device for longer leaves both alone, too: the kernel's
+		 * extents go to the device's end, and where the file ends before, a
+		 * read fails there and a write makes it longer.
+		 */
+		if (!i && img->opt.size)
+			l->file_bytes = img->opt.size << SP_SECTOR_SHIFT;
 		l->size = (l->file_bytes + (i ? 511 : 0)) >> SP_SECTOR_SHIFT;
 		return 0;
 	}

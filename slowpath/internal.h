@@ -82,7 +82,8 @@ struct mapping {
  * @file: its descriptors
  * @format: of its content
  * @size: virtual size in sectors, an odd tail counted as a whole one
- * @file_bytes: size of the file at sp_open(); layer 0 follows its growth
+ * @file_bytes: size of the file at sp_open(); layer 0 follows its growth, or has
+ *	opt.size
  * @q: for qcow2
  */
 struct layer {

@@ -181,6 +181,8 @@ struct sp_err {
  * @fds: NULL, or on attach: for each store the descriptor (L) that the kernel
  *	kept, in the order of their index; the image is not opened by path
  * @nr_fds: how many
+ * @size: on attach: the device's in sectors, which a raw image has whatever became of
+ *	its file; what that file lacks is an error to read.  0: the file's
  * @ctx: for the callbacks
  * @ops: callbacks
  */
@@ -192,6 +194,7 @@ struct sp_options {
 	bool (*allow_backing)(void *ctx, const char *path);
 	const int *fds;
 	unsigned int nr_fds;
+	uint64_t size;
 	void *ctx;
 	const struct sp_ops *ops;
 };

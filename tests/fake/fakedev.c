@@ -308,6 +308,7 @@ static int open_image(struct fdev *d, struct sp_err *err)
 		}
 		o.fds = fds;
 		o.nr_fds = i;
+		o.size = d->info.size;
 		/* What was raw when it was added is raw now. */
 		o.format = d->info.format;
 	}

@@ -117,6 +117,52 @@ static void clusters_of_a_qcow2_image_are_zero_without_punching(void **state)
 	assert_int_equal(judged("img.qcow2"), 0);
 }
 
+/* ---- a file of another size than the device ---- */
+
+static void attach_after(uint64_t bytes)
+{
+	struct fdev_opts o = { .path = in_scratch("a.raw"), .format = "raw", .seed = 1,
+			       .hostile = true };	/* the file may end too early */
+
+	open_raw();
+	finish();
+	if (fdev_open(&dev, &o, &err))
+		fail_msg("%s", err.msg);
+	fill(0, 0x11);
+	fill(SECTORS - PART, 0x22);
+	fdev_orphan(dev);
+	fdev_evict(dev, 100);
+	assert_int_equal(truncate(in_scratch("a.raw"), bytes), 0);
+	if (fdev_reattach(dev, &err))
+		fail_msg("%s", err.msg);
+	assert_int_equal(sp_info(fdev_image(dev))->size, SECTORS);
+}
+
+static void a_file_that_grew_does_not_make_the_device_larger(void **state)
+{
+	(void)state;
+	attach_after(2 * SECTORS * 512 + 77);
+	expect_at(SECTORS - PART, PART, 0x22);
+	expect_at(0, PART, 0x11);
+	assert_int_equal(fdev_discard(dev, 0, SECTORS), 0);
+	expect_at(SECTORS - PART, PART, 0);
+	finish();
+}
+
+static void what_a_file_that_shrank_lacks_is_eio_until_it_is_written(void **state)
+{
+	(void)state;
+	attach_after(PART * 512);
+	expect_at(0, PART, 0x11);
+	assert_int_equal(fdev_read(dev, back, SECTORS - PART, PART), -EIO);
+	assert_int_equal(fdev_read(dev, back, PART, 1), -EIO);
+	fill(SECTORS - PART, 0x33);
+	expect_at(SECTORS - PART, PART, 0x33);
+	expect_at(PART, PART, 0);
+	assert_int_equal(fdev_flush(dev), 0);
+	finish();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -124,6 +170,8 @@ int main(void)
 		cmocka_unit_test(zeroes_are_written_where_nothing_can_be_punched),
 		cmocka_unit_test(a_discard_frees_where_it_can),
 		cmocka_unit_test(clusters_of_a_qcow2_image_are_zero_without_punching),
+		cmocka_unit_test(a_file_that_grew_does_not_make_the_device_larger),
+		cmocka_unit_test(what_a_file_that_shrank_lacks_is_eio_until_it_is_written),
 	};
 
 	begin_rules();

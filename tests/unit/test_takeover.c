@@ -70,6 +70,15 @@ static void install(const struct ubdm_extent *e, unsigned int nr, bool touched)
 	}
 }
 
+/* One extent that is not inside the device, and all are refused. */
+static bool inside(const struct ubdm_extent *e, unsigned int nr)
+{
+	for (; nr--; e++)
+		if (e->lba >= SIZE || e->len > SIZE - e->lba)
+			return false;
+	return true;
+}
+
 static int resolve(const struct ubdm_resolve *r)
 {
 	const struct ubdm_extent *e = r->flags & UBDM_RESOLVE_F_INLINE ? &r->ext :
@@ -77,6 +86,8 @@ static int resolve(const struct ubdm_resolve *r)
 
 	if (r->cookie != drv.cookie || drv.answered)
 		return -ENOENT;
+	if (!inside(e, r->nr_ext))
+		return -EINVAL;
 	drv.answered = true;
 	drv.answer = *r;
 	if (r->nr_ext)
@@ -399,6 +410,7 @@ static bool reads_well(void)
 /* ---- lives ---- */
 
 static struct ubdm_err uerr;
+static const char *image_name = "img.qcow2", *image_format = "qcow2";
 
 static void make_image(void)
 {
@@ -432,7 +444,7 @@ static void close_mapper(void)
 
 static bool serve(void)
 {
-	struct ubdm_image image = { .path = in_scratch("img.qcow2"), .format = "qcow2" };
+	struct ubdm_image image = { .path = in_scratch(image_name), .format = image_format };
 
 	gone = false;
 	if (ubdm_mapper_open(&m, &image, &ops, NULL, &uerr))
@@ -451,8 +463,8 @@ static bool take_over(void)
 	int rc;
 
 	gone = false;
-	snprintf(dev.ident, sizeof(dev.ident), "%s", in_scratch("img.qcow2"));
-	snprintf(dev.format, sizeof(dev.format), "qcow2");
+	snprintf(dev.ident, sizeof(dev.ident), "%s", in_scratch(image_name));
+	snprintf(dev.format, sizeof(dev.format), "%s", image_format);
 	uerr.msg[0] = 0;
 	rc = ubdm_mapper_takeover(&m, 0, &dev, 0, &ops, NULL, &uerr);
 	jobs = NULL;
@@ -612,6 +624,72 @@ static void each_io_of_a_mapper_may_fail(void **state)
 	sweep(IOS);
 }
 
+/* ---- a raw file of another size ---- */
+
+static void evict_all(void)
+{
+	for (uint64_t i = 0; i < SIZE; i++)
+		if (!drv.map[i].tid)
+			memset(&drv.map[i], 0, sizeof(drv.map[i]));
+}
+
+/* The device's last sectors are found in the file, or where they would be in it. */
+static void serve_on_with(uint64_t bytes)
+{
+	const struct slot *last = &drv.map[SIZE - 1];
+
+	unlink(in_scratch("a.raw"));
+	write_file(in_scratch("a.raw"), "", 0);
+	assert_int_equal(truncate(in_scratch("a.raw"), SIZE * 512), 0);
+	image_name = "a.raw";
+	image_format = "raw";
+	assert_true(serve());
+	put(100, 0, 3, 0xa1);
+	assert_int_equal(disk[SECT(100)], 0xa1);
+	close_mapper();
+	assert_int_equal(truncate(in_scratch("a.raw"), bytes), 0);
+	evict_all();
+	if (!take_over())
+		fail_msg("%s", uerr.msg);
+	assert_int_equal(fault(UBDM_FAULT_READ, SIZE - 1, 1), 0);
+	assert_int_equal(last->type, UBDM_EXT_LINEAR);
+	assert_int_equal(last->off, SIZE - 1);
+	assert_int_equal(last->perm, UBDM_PERM_R | UBDM_PERM_W);
+	put(101, 0, 3, 0xa2);
+	assert_int_equal(disk[SECT(101)], 0xa2);
+}
+
+static void end_of_raw(void)
+{
+	close_mapper();
+	forget_device();
+	image_name = "img.qcow2";
+	image_format = "qcow2";
+}
+
+static void a_raw_file_may_have_grown_meanwhile(void **state)
+{
+	(void)state;
+	memset(disk, 0, sizeof(disk));
+	serve_on_with(2 * SIZE * 512 + 512);
+	assert_true(reads_well());
+	evict_all();
+	if (ubdm_mapper_detach(m, &uerr))
+		fail_msg("%s", uerr.msg);
+	end_of_raw();
+}
+
+/* Where it ends the kernel says EIO, as it would have had the mapper lived. */
+static void a_raw_file_may_have_shrunk_meanwhile(void **state)
+{
+	(void)state;
+	serve_on_with(SIZE / 2 * 512 + 100);
+	assert_int_equal(fault(UBDM_FAULT_FLUSH, 0, 0), 0);
+	assert_true(finish());
+	forget_device();
+	end_of_raw();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -619,6 +697,8 @@ int main(void)
 		cmocka_unit_test(each_command_may_find_no_memory),
 		cmocka_unit_test(each_command_may_find_another_mapper),
 		cmocka_unit_test(each_io_of_a_mapper_may_fail),
+		cmocka_unit_test(a_raw_file_may_have_grown_meanwhile),
+		cmocka_unit_test(a_raw_file_may_have_shrunk_meanwhile),
 	};
 	const char *only = getenv("ONLY");
 	int rc;
