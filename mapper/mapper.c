@@ -74,6 +74,7 @@ static int open_image(struct ubdm_mapper *m, const struct ubdm_image *image,
 		.fds = fds,
 		.nr_fds = nr_fds,
 		.size = dev ? dev->size : 0,
+		.block_size = dev ? dev->block_size : image->block_size,
 		.ctx = m,
 		.ops = &ubdm_sp_ops,
 	};

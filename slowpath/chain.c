@@ -13,6 +13,7 @@
 #define FENCE_MS	1000		/* the file is ours by its locks already */
 #define FENCE_ATTACH_MS	30000		/* the mapper before us has to end */
 #define SMALL_CLUSTER	4096		/* page cache on both sides below this */
+#define MAX_BLOCK	4096
 
 static int open_file(struct sp_image *img, unsigned int i, const char *path,
 		     struct sp_err *err)
@@ -112,12 +113,40 @@ static unsigned int largest_block(const struct sp_image *img)
 	return block;
 }
 
+/*
+ * The device's sectors may be larger than the files need.  One that has them and
+ * should not is served all the same: it is there, and most of it works.
+ */
+static int take_wanted_block(const struct sp_image *img, unsigned int *block,
+			     struct sp_err *err)
+{
+	const struct layer *l = &img->layers[0];
+	unsigned int want = img->opt.block_size;
+	bool odd = (l->size << SP_SECTOR_SHIFT) % (want ? want : 1);
+	bool small = l->q && l->q->cs < want;
+
+	if (want <= *block || (img->opt.fds && (odd || small)))
+		return 0;
+	if (want & (want - 1) || want > MAX_BLOCK)
+		return sp_fail(err, -EINVAL, "%s: there are no sectors of %u bytes",
+			       img->opt.path, want);
+	if (odd)
+		return sp_fail(err, -ENOTSUP, "%s: its size is not a multiple of %u-byte sectors; resize it, or use a smaller -b",
+			       img->opt.path, want);
+	if (small)
+		return sp_fail(err, -ENOTSUP, "%s: its clusters of %u bytes are smaller than sectors of %u bytes; use a smaller -b, or convert it: qemu-img convert -o cluster_size=64k",
+			       img->opt.path, (unsigned int)l->q->cs, want);
+	*block = want;
+	return 0;
+}
+
 /* The device's block must suit every file, and its size be made of blocks. */
 static int choose_block(struct sp_image *img, struct sp_err *err)
 {
 	uint64_t bytes = img->layers[0].size << SP_SECTOR_SHIFT;
 	unsigned int block = largest_block(img);
 	const struct q2 *q = img->layers[0].q;
+	int rc;
 
 	for (unsigned int i = 0; bytes % block && i < img->nr_layers; i++) {
 		struct sp_file *f = &img->layers[i].file;
@@ -134,6 +163,9 @@ static int choose_block(struct sp_image *img, struct sp_err *err)
 	if (q && q->cs < block)
 		return sp_fail(err, -ENOTSUP, "%s: its clusters are smaller than the disk's blocks of %u bytes; convert it: qemu-img convert -o cluster_size=64k",
 			       img->opt.path, block);
+	rc = take_wanted_block(img, &block, err);
+	if (rc)
+		return rc;
 	img->block = block >> SP_SECTOR_SHIFT;
 	img->info.block_size = block;
 	return 0;

@@ -183,6 +183,8 @@ struct sp_err {
  * @nr_fds: how many
  * @size: on attach: the device's in sectors, which a raw image has whatever became of
  *	its file; what that file lacks is an error to read.  0: the file's
+ * @block_size: the device's logical block in bytes, 512..4096: every extent and DONE
+ *	is in whole ones.  0, or less than the files need: what they need
  * @ctx: for the callbacks
  * @ops: callbacks
  */
@@ -195,6 +197,7 @@ struct sp_options {
 	const int *fds;
 	unsigned int nr_fds;
 	uint64_t size;
+	unsigned int block_size;
 	void *ctx;
 	const struct sp_ops *ops;
 };
@@ -214,7 +217,8 @@ struct sp_store {
  * struct sp_info - what an image is
  * @size: its virtual size in sectors
  * @granule_shift: log2 of its cluster in sectors (the fault granule)
- * @block_size: smallest logical block in bytes the stores allow, 512..4096
+ * @block_size: smallest logical block in bytes the stores allow, 512..4096, or what
+ *	was asked for if that is larger
  * @discard_gran: bytes; 0: cannot discard
  * @read_only: as opened
  * @format: its name

@@ -85,11 +85,6 @@ static int fill_create(struct mapper_process *p, struct ubdm_create *c,
 			p, EXIT_FAIL,
 			"%s: lies on storage with sectors of %u bytes, smaller ones are not possible; leave out -b %u",
 			p->opt.image, info->block_size, bs);
-	if (info->size % (bs >> 9))
-		return tell_failure(
-			p, EXIT_FAIL,
-			"%s: its size is not a multiple of %u-byte sectors; resize it, or use a smaller -b",
-			p->opt.image, bs);
 
 	*c = (struct ubdm_create){
 		.channel = p->channel,
@@ -173,6 +168,7 @@ int mapper_begin_new(struct mapper_process *p)
 		.format = p->opt.format,
 		.read_only = p->opt.read_only,
 		.cache_bytes = p->opt.cache_bytes,
+		.block_size = p->opt.block_size,
 	};
 	struct ubdm_image_info info;
 	struct ubdm_create c;

@@ -263,6 +263,8 @@ struct ubdm_mapper_ops {
  * @format: "raw", "qcow2", NULL: from the name
  * @read_only: nothing is written
  * @cache_bytes: bound of the cache for decompressed data; 0: the default
+ * @block_size: bytes; the device will have logical blocks of this size, if the image's
+ *	storage allows less.  0: what it allows
  * @allow_backing: NULL or asked for each backing file, with its path
  */
 struct ubdm_image {
@@ -270,6 +272,7 @@ struct ubdm_image {
 	const char *format;
 	bool read_only;
 	uint64_t cache_bytes;
+	uint32_t block_size;
 	bool (*allow_backing)(void *ctx, const char *path);
 };
 

@@ -290,6 +290,7 @@ static int open_image(struct fdev *d, struct sp_err *err)
 		.format = d->opt.format,
 		.read_only = d->opt.read_only,
 		.cache_bytes = d->opt.cache_bytes,
+		.block_size = d->opt.block_size,
 		.allow_backing = d->opt.allow_backing,
 		.ctx = d,
 		.ops = &ops,
@@ -309,6 +310,7 @@ static int open_image(struct fdev *d, struct sp_err *err)
 		o.fds = fds;
 		o.nr_fds = i;
 		o.size = d->info.size;
+		o.block_size = d->info.block_size;
 		/* What was raw when it was added is raw now. */
 		o.format = d->info.format;
 	}
@@ -337,6 +339,8 @@ int fdev_open(struct fdev **out, const struct fdev_opts *opt, struct sp_err *err
 		return rc;
 	}
 	d->info = *sp_info(d->img);
+	if (d->info.block_size < opt->block_size)
+		d->info.block_size = opt->block_size;
 	if (d->info.block_size < 512 || d->info.block_size > 4096 ||
 	    d->info.size > UINT64_MAX >> SP_SECTOR_SHIFT)
 		fdev_breach("block %u, size %llu", d->info.block_size,

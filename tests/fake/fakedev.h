@@ -28,6 +28,7 @@ struct fdev;
  * @hostile: the image may be damaged: data past the end of a file is EIO, not a
  *	breach, and storage may be shared between sectors of the device
  * @cache_bytes: as for sp_open()
+ * @block_size: the device's, if the image's is not larger; sp_open() is told
  * @allow_backing: as for sp_open(); its ctx is no use
  * @seed: of everything random here
  * @evict: percent of operations before which clean extents are evicted
@@ -48,6 +49,7 @@ struct fdev_opts {
 	bool read_only;
 	bool hostile;
 	uint64_t cache_bytes;
+	unsigned int block_size;
 	bool (*allow_backing)(void *ctx, const char *path);
 	uint64_t seed;
 	unsigned int evict, late, refuse, place_fail, work, slow, widen, rekill, crowd;

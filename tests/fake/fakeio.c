@@ -293,6 +293,9 @@ again:
 		    (!f->reply.done || f->reply.done > f->req.len))
 			fdev_breach("DONE %llu of %llu", (unsigned long long)f->reply.done,
 			       (unsigned long long)f->req.len);
+		if (f->reply.done % (d->info.block_size >> SP_SECTOR_SHIFT))
+			fdev_breach("DONE %llu, in blocks of %u bytes",
+			       (unsigned long long)f->reply.done, d->info.block_size);
 		*done = f->reply.done;
 		return 0;
 	case SP_PLACE:

@@ -191,6 +191,10 @@ void fmap_check(struct fdev *d, const struct sp_extent *e, bool clean_only)
 			fdev_breach("W on a read-only device");
 		if (e->off > INT64_MAX / 512 - e->len)
 			fdev_breach("offset %llu overflows", (unsigned long long)e->off);
+		if (e->off % blk && !(d->backing[d->store_to_backing[e->store]].flags &
+				      SP_STORE_BUFFERED))
+			fdev_breach("offset %llu for direct I/O in blocks of %u sectors",
+			       (unsigned long long)e->off, blk);
 		if (rw && !e->off && !strcmp(d->info.format, "qcow2"))
 			fdev_breach("W on the header");
 		break;

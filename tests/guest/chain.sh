@@ -52,6 +52,32 @@ for i in $(seq 24); do
 done
 over "over a chain of 25" "$below" qcow2 "" cluster_size=64k
 
+# Sectors larger than the files need: no answer may have a part of one in it.
+cp src.raw odd.raw
+seq 999 | head -c 1024 | dd of=odd.raw bs=1k seek=12k conv=notrunc status=none
+qemu-img convert -f raw -O qcow2 -c -o cluster_size=1k odd.raw tiny.qcow2
+for below in "odd.raw raw" "tiny.qcow2 qcow2"; do
+	rm -f a.qcow2
+	qemu-img create -q -f qcow2 -b "${below% *}" -F "${below#* }" a.qcow2 14M
+	qemu-img convert -f qcow2 -O raw a.qcow2 before.raw
+	what="sectors of 4 KiB over ${below% *}"
+	dev=$(ubdmap add -b 4096 a.qcow2)
+	equal "$what: the device has them" "$(blockdev --getss "$dev")" 4096
+	check "$what: what qemu-img reads is there" cmp before.raw "$dev"
+	check "$what: write where the file below ends" \
+		dd if=src.raw of="$dev" bs=4k seek=3072 count=1 oflag=direct conv=notrunc
+	check "$what: and read it" cmp -n 4096 -i 0:12582912 src.raw "$dev"
+	check "$what: requests of every shape" \
+		shapes -b 4096 -n 100 -w 14 -s $((tap_done + 1)) -o after.raw "$dev"
+	check "$what: it is deleted" ubdmap del "$dev"
+	check "$what: no error and no leak is found" qemu-img check -f qcow2 a.qcow2
+	qemu-img convert -f qcow2 -O raw a.qcow2 image.raw
+	check "$what: qemu-img reads what was written" cmp image.raw after.raw
+done
+qemu-img create -q -f qcow2 -o cluster_size=1k small.qcow2 4M
+check "sectors larger than clusters are refused" says 1 "clusters of 1024 bytes" \
+	ubdmap add -b 4096 small.qcow2
+
 # What is hidden by zeros must not show through again, what is discarded may.
 rm -f a.qcow2
 qemu-img create -q -f qcow2 -b src.raw -F raw a.qcow2

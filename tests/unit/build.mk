@@ -8,4 +8,4 @@ test_takeover_LDFLAGS := $(FAILALLOC)
 test_workers_SRCS := tools/workers.c
 test_workers_LDFLAGS := -Wl,--wrap=pthread_create
 # Files of any size of block.
-test_blocks_LDFLAGS := -Wl,--wrap=statx
+test_odd_end_LDFLAGS := -Wl,--wrap=statx
