@@ -202,16 +202,43 @@ static int open_m(struct sp_file *f)
 	return sp_file_set_buffered(f);
 }
 
+/*
+ * Looked at before it is opened: an image may name anything as its backing file, and
+ * some things do something when they are opened, a tape or a watchdog.
+ */
+static int open_looking(const struct sp_file *f, const char *path)
+{
+	int acc = f->writable ? O_RDWR : O_RDONLY, fd, look;
+	char name[32];
+	struct stat st;
+
+	look = open(path, O_PATH | O_CLOEXEC);
+	if (look < 0)
+		return -errno;
+	snprintf(name, sizeof(name), "/proc/self/fd/%d", look);
+	if (fstat(look, &st))
+		fd = -errno;
+	else if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
+		fd = -EINVAL;
+	else if ((fd = open(name, acc | O_CLOEXEC | O_NOCTTY | O_NONBLOCK)) < 0)
+		fd = -errno;
+	close(look);
+	return fd;
+}
+
 static int open_l(struct sp_file *f, const char *path, int fd_l, struct sp_err *err)
 {
-	int acc = f->writable ? O_RDWR : O_RDONLY;
 	int fl;
 
 	if (fd_l < 0) {
-		f->fd_l = open(path, acc | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+		f->fd_l = open_looking(f, path);
+		if (f->fd_l == -EINVAL)
+			return sp_fail(err, -EINVAL, "%s: neither a regular file nor a block device",
+				       path);
 		if (f->fd_l < 0)
-			return sp_fail(err, -errno, "%s: cannot open for %s: %s", path,
-				       f->writable ? "writing" : "reading", strerror(errno));
+			return sp_fail(err, f->fd_l, "%s: cannot open for %s: %s", path,
+				       f->writable ? "writing" : "reading",
+				       strerror(-f->fd_l));
 		return 0;
 	}
 	fl = fcntl(fd_l, F_GETFL);

@@ -248,11 +248,21 @@ static void what_is_no_file_is_refused_at_once(void **state)
 {
 	struct sp_err err = { "" };
 	struct sp_file f;
+	pid_t writer;
 
 	(void)state;
 	assert_int_equal(mkfifo(in_scratch("fifo"), 0600), 0);
+	/* Who waits for a reader must not see one. */
+	writer = fork();
+	if (!writer)
+		_exit(open(in_scratch("fifo"), O_WRONLY) < 0);
+	usleep(100000);
 	assert_int_equal(sp_file_open(&f, in_scratch("fifo"), -1, false, &err), -EINVAL);
 	assert_non_null(strstr(err.msg, "fifo: neither a regular file"));
+	usleep(100000);
+	assert_int_equal(waitpid(writer, NULL, WNOHANG), 0);
+	kill(writer, SIGKILL);
+	waitpid(writer, NULL, 0);
 	err.msg[0] = 0;
 	assert_int_equal(sp_file_open(&f, scratch, -1, false, &err), -EINVAL);
 	err.msg[0] = 0;
