@@ -323,7 +323,12 @@ int ubdm_mapper_work(struct ubdm_mapper *m)
 	return sp_work(m->img);
 }
 
-static int finish_image(struct ubdm_mapper *m, struct ubdm_err *err)
+/*
+ * @going_on: the device will be used on, so nothing that the kernel has may be given
+ * back: what is uncommitted came after the commit that this began with, and says that
+ * somebody is changing the image.
+ */
+static int finish_image(struct ubdm_mapper *m, bool going_on, struct ubdm_err *err)
 {
 	struct sp_err sp_err = { .msg = "" };
 	struct sp_extent *ext;
@@ -336,6 +341,11 @@ static int finish_image(struct ubdm_mapper *m, struct ubdm_err *err)
 			     "reading the device's uncommitted changes: %s",
 			     strerror(-ret));
 		return ret;
+	}
+	if (going_on && nr) {
+		free(ext);
+		ubdm_err_set(err, "the image is being changed; try again");
+		return -EBUSY;
 	}
 	ret = sp_finish(m->img, ext, nr, &sp_err);
 	if (ret)
@@ -351,7 +361,7 @@ int ubdm_mapper_finish(struct ubdm_mapper *m, struct ubdm_err *err)
 
 	ubdm_mapper_quiet(m);
 	ubdm_sync_idle(m);
-	ret = finish_image(m, err);
+	ret = finish_image(m, false, err);
 	ubdm_sync_idle(m);
 
 	ubdm_encode_stop(&msg, true, ret);
@@ -465,7 +475,7 @@ int ubdm_mapper_detach(struct ubdm_mapper *m, struct ubdm_err *err)
 		return ret;
 	ret = settle_down(m);
 	if (!ret)
-		ret = finish_image(m, err);
+		ret = finish_image(m, true, err);
 	if (ret)
 		return ret == -ENODATA ? -EIO : ret;
 	ubdm_sync_idle(m);
