@@ -359,6 +359,8 @@ static void undelete(struct ubdm_dev *dev, int error)
 		mutex_unlock(&dev->disk->open_mutex);
 	}
 	spin_lock_irq(&dev->ftab.lock);
+	/* Whoever comes next is not to finish. */
+	dev->want_shutdown = false;
 	if (dev->state == UBDM_STATE_DYING)
 		ubdm_dev_set_state(dev, living_state(dev));
 	spin_unlock_irq(&dev->ftab.lock);

@@ -225,6 +225,34 @@ check "that works" timeout 10 dd if=miss of="$dev" bs=64k seek=3100 oflag=direct
 check "and is deleted" ubdmap del "$dev"
 check "no process is left at the end" until_true 10 no_mapper
 
+# --- deletion that its mapper does not live to see ---
+#
+#	mapper                  del                     next mapper
+#	is stopped
+#	                        DYING, SHUTDOWN waits
+#	                        to be fetched
+#	dies
+#	                        the deletion is off     is not to finish
+
+truncate -s 16M gone.raw
+dev=$(ubdmap add gone.raw)
+mapper=$(field mapper "$dev")
+kill -STOP "$mapper"
+ubdmap del "$dev" >out 2>err &
+del=$!
+check "a device whose mapper hangs is being deleted" until_true 10 is_state dying
+kill -KILL "$mapper"
+refuses "which fails when that dies" wait $del
+lives() {
+	is_state live && [ "$(field mapper "$dev")" != "$mapper" ]
+}
+check "the device has another one then" until_true 10 lives
+sleep 2
+check "which stays" lives
+check "and serves it" timeout 20 dd if="$dev" of=/dev/null bs=64k count=1 iflag=direct
+check "the next deletion works" timeout 60 ubdmap del "$dev"
+check "and leaves no process" until_true 10 no_mapper
+
 # --- somebody else's ---
 
 truncate -s 1M other.raw
