@@ -33,7 +33,13 @@ refuses "nor added a second time" ubdmap add /dev/vda
 check "it is deleted" ubdmap del "$dev"
 
 # A disk that has nothing to give back: a hint must not become a write of all of it.
-if modprobe null_blk gb=1 memory_backed=1 2>/dev/null; then
+config=/sys/kernel/config
+if modprobe null_blk nr_devices=0 2>/dev/null &&
+   { [ -d $config/nullb ] || mount -t configfs none $config; } &&
+   mkdir $config/nullb/nullb0; then
+	echo 64 >$config/nullb/nullb0/size
+	echo 1 >$config/nullb/nullb0/memory_backed
+	echo 1 >$config/nullb/nullb0/power
 	dd if=src.raw of=/dev/nullb0 bs=1M oflag=direct status=none
 	dev=$(ubdmap add /dev/nullb0)
 	refuses "over a disk without discards there are none" blkdiscard "$dev"
@@ -41,7 +47,7 @@ if modprobe null_blk gb=1 memory_backed=1 2>/dev/null; then
 	check "zeroing is done" blkdiscard -z -l 1M "$dev"
 	check "and leaves zeros" cmp -n 1048576 "$dev" /dev/zero
 	ubdmap del "$dev"
-	modprobe -r null_blk
+	rmdir $config/nullb/nullb0
 else
 	skip "over a disk without discards there are none" "no null_blk"
 fi
