@@ -208,7 +208,7 @@ static int open_m(struct sp_file *f)
  */
 static int open_looking(const struct sp_file *f, const char *path)
 {
-	int acc = f->writable ? O_RDWR : O_RDONLY, fd, look;
+	int acc = f->writable ? O_RDWR : O_RDONLY, look, fd = -1;
 	char name[32];
 	struct stat st;
 
@@ -216,11 +216,12 @@ static int open_looking(const struct sp_file *f, const char *path)
 	if (look < 0)
 		return -errno;
 	snprintf(name, sizeof(name), "/proc/self/fd/%d", look);
-	if (fstat(look, &st))
-		fd = -errno;
-	else if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
-		fd = -EINVAL;
-	else if ((fd = open(name, acc | O_CLOEXEC | O_NOCTTY | O_NONBLOCK)) < 0)
+	if (!fstat(look, &st)) {
+		errno = EINVAL;
+		if (S_ISREG(st.st_mode) || S_ISBLK(st.st_mode))
+			fd = open(name, acc | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	}
+	if (fd < 0)
 		fd = -errno;
 	close(look);
 	return fd;
