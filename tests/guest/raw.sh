@@ -89,6 +89,26 @@ equal "to its times" "$(stat -c '%Y %Z' a.raw)" "$stamp"
 chmod 400 a.raw
 check "two may read one image" sh -c 'a=$(ubdmap add -r a.raw) && b=$(ubdmap add -r a.raw) && cmp $a $b && ubdmap del $a && ubdmap del $b'
 
+# A user's limit for files is none for the disk, whose writes he issues himself. Who
+# writes to a device is not asked for it, but to a file, as the driver does, is.
+#
+# Fails without rlimit() in may_issue_inline(), by SIGXFSZ.
+dev=$(ubdmap add thin.raw)
+n=${dev#/dev/ubdmap}
+dd if=/dev/urandom of="$dev" bs=64k count=16 seek=512 oflag=direct status=none
+limited() {
+	(
+		ulimit -f 1
+		dd if=/dev/zero of="$dev" bs=64k count=16 seek=512 oflag=direct \
+			conv=notrunc status=none
+	)
+}
+misses=$(counter write_misses)
+check "who may not make large files writes to the disk" limited
+equal "to what is mapped" "$(counter write_misses)" "$misses"
+check "and has written" cmp -n 1048576 -i 33554432:0 "$dev" /dev/zero
+ubdmap del "$dev"
+
 # A cold file in hundreds of pieces: its file system reads metadata to find them,
 # while the bio that asks is ours.
 mkfs.ext4 -q -b 1024 -m 0 -F /dev/vda 100M
