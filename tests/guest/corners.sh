@@ -110,7 +110,7 @@ dmsetup remove slow
 
 # --- START and a deletion ---
 
-# Without end_channel() before add_work is waited for in remove_work().
+# Without the look at DYING behind ubdm_wait_add() in ubdm_dev_start().
 
 truncate -s 128M start.raw
 try start start.raw
