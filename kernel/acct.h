@@ -53,4 +53,12 @@ static __always_inline void ubdm_acct_end(struct block_device *bdev, enum req_op
 	part_stat_unlock();
 }
 
+/* Started, but it will be done another time. */
+static inline void ubdm_acct_cancel(struct block_device *bdev, enum req_op op)
+{
+	part_stat_lock();
+	part_stat_local_dec(bdev, in_flight[op_is_write(op)]);
+	part_stat_unlock();
+}
+
 #endif /* UBDM_ACCT_H */

@@ -16,8 +16,6 @@
 #include "flush.h"
 #include "tlb_hit.h"
 
-#include <linux/sched/mm.h>
-
 /**
  * ubdm_bio_done - end a bio that no backing has seen
  * @dev: the device
@@ -104,17 +102,6 @@ static bool permitted(const struct ubdm_hit *hit, bool write)
 	}
 }
 
-static __always_inline void count_hit(struct ubdm_dev *dev, struct bio *bio, bool write)
-{
-	if (write) {
-		ubdm_count(dev, UBDM_S_WRITE_HITS);
-		ubdm_count_add(dev, UBDM_S_WRITE_SECTORS, bio_sectors(bio));
-	} else {
-		ubdm_count(dev, UBDM_S_READ_HITS);
-		ubdm_count_add(dev, UBDM_S_READ_SECTORS, bio_sectors(bio));
-	}
-}
-
 static void drive(struct ubdm_dev *dev, struct bio *bio, bool may_inline)
 {
 	u64 sector = bio->bi_iter.bi_sector;
@@ -177,7 +164,7 @@ static void drive(struct ubdm_dev *dev, struct bio *bio, bool may_inline)
 	ubdm_bio_disown(bio);
 
 	if (likely(hit.type == UBDM_EXT_LINEAR)) {
-		count_hit(dev, bio, write);
+		ubdm_count_hit(dev, write, bio_sectors(bio));
 		b = READ_ONCE(dev->backing[hit.backing]);
 		ubdm_hit(dev, bio, b, hit.off + (sector - hit.lba), hit.tid,
 			 idx, may_inline);
@@ -215,7 +202,7 @@ static __always_inline bool drive_fast(struct ubdm_dev *dev, struct bio *bio, bo
 		ubdm_io_leave(dev, idx);
 		return false;
 	}
-	count_hit(dev, bio, write);
+	ubdm_count_hit(dev, write, bio_sectors(bio));
 	ubdm_hit(dev, bio, READ_ONCE(dev->backing[hit.backing]), hit.off, hit.tid,
 		 idx, true);
 	return true;
@@ -265,44 +252,34 @@ void ubdm_bio_drive(struct ubdm_dev *dev, struct bio *bio)
 }
 
 /**
- * ubdm_redrive - look bios up again, by the device's worker
+ * ubdm_bio_try - a hit that keeps nobody waiting
  * @dev: the device
- * @bios: in the order in which they waited; empty afterwards
+ * @bio: a read or write, whole; was parked
  *
- * Context: any.
+ * Context: process, with no lock held that a file system or a disk could want;
+ * allocates with memalloc_noio.
+ * Return: false: nothing was done, let a worker do it.
  */
-void ubdm_redrive(struct ubdm_dev *dev, struct bio_list *bios)
+bool ubdm_bio_try(struct ubdm_dev *dev, struct bio *bio)
 {
-	unsigned long flags;
+	bool write = bio_op(bio) == REQ_OP_WRITE, done;
+	struct ubdm_backing *b;
+	struct ubdm_hit hit;
+	int idx;
 
-	if (bio_list_empty(bios))
-		return;
-	spin_lock_irqsave(&dev->redrive_lock, flags);
-	bio_list_merge(&dev->redrive, bios);
-	spin_unlock_irqrestore(&dev->redrive_lock, flags);
-	bio_list_init(bios);
-	queue_work(dev->wq, &dev->redrive_work);
-}
-
-/**
- * ubdm_redrive_work - the work behind ubdm_redrive()
- * @work: the device's redrive_work
- */
-void ubdm_redrive_work(struct work_struct *work)
-{
-	struct ubdm_dev *dev = container_of(work, struct ubdm_dev, redrive_work);
-	unsigned int noio = memalloc_noio_save();
-	struct bio_list bios;
-	struct bio *bio;
-
-	spin_lock_irq(&dev->redrive_lock);
-	bios = dev->redrive;
-	bio_list_init(&dev->redrive);
-	spin_unlock_irq(&dev->redrive_lock);
-
-	while ((bio = bio_list_pop(&bios)))
-		ubdm_bio_drive(dev, bio);
-	memalloc_noio_restore(noio);
+	idx = ubdm_io_enter(dev);
+	rcu_read_lock_sched();
+	done = ubdm_tlb_translate(&dev->tlb, bio->bi_iter.bi_sector, bio_sectors(bio),
+				  write, &hit);
+	rcu_read_unlock_sched();
+	if (done) {
+		b = READ_ONCE(dev->backing[hit.backing]);
+		done = b->bdev ? ubdm_try_bdev(dev, bio, b, hit.off, hit.tid, idx) :
+				 ubdm_try_file(dev, bio, b, hit.off, hit.tid, idx);
+	}
+	if (!done)
+		ubdm_io_leave(dev, idx);
+	return done;
 }
 
 /**

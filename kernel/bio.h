@@ -92,7 +92,11 @@ static __always_inline void ubdm_io_free(struct ubdm_dev *dev, struct ubdm_io *i
 void ubdm_submit_bio(struct bio *bio);
 void ubdm_bio_drive(struct ubdm_dev *dev, struct bio *bio);
 void ubdm_bio_done(struct ubdm_dev *dev, struct bio *bio, blk_status_t status);
+bool ubdm_bio_try(struct ubdm_dev *dev, struct bio *bio);
+
+/* redrive.c */
 void ubdm_redrive(struct ubdm_dev *dev, struct bio_list *bios);
+void ubdm_redrive_here(struct ubdm_dev *dev, struct bio_list *bios);
 void ubdm_redrive_work(struct work_struct *work);
 
 /*
@@ -105,6 +109,12 @@ void ubdm_hit_file(struct ubdm_dev *dev, struct bio *bio, struct ubdm_backing *b
 		   u64 sector, u64 tid, int srcu_idx, bool may_inline);
 void ubdm_hit_file_batch(struct work_struct *work);
 
+/* The same, if that keeps nobody waiting; false: nothing was done. */
+bool ubdm_try_bdev(struct ubdm_dev *dev, struct bio *bio, struct ubdm_backing *b,
+		   u64 sector, u64 tid, int srcu_idx);
+bool ubdm_try_file(struct ubdm_dev *dev, struct bio *bio, struct ubdm_backing *b,
+		   u64 sector, u64 tid, int srcu_idx);
+
 static inline void ubdm_hit(struct ubdm_dev *dev, struct bio *bio,
 			    struct ubdm_backing *b, u64 sector, u64 tid,
 			    int srcu_idx, bool may_inline)
@@ -113,6 +123,18 @@ static inline void ubdm_hit(struct ubdm_dev *dev, struct bio *bio,
 		ubdm_hit_bdev(dev, bio, b, sector, tid, srcu_idx);
 	else
 		ubdm_hit_file(dev, bio, b, sector, tid, srcu_idx, may_inline);
+}
+
+static __always_inline void ubdm_count_hit(struct ubdm_dev *dev, bool write,
+					   unsigned int sectors)
+{
+	if (write) {
+		ubdm_count(dev, UBDM_S_WRITE_HITS);
+		ubdm_count_add(dev, UBDM_S_WRITE_SECTORS, sectors);
+	} else {
+		ubdm_count(dev, UBDM_S_READ_HITS);
+		ubdm_count_add(dev, UBDM_S_READ_SECTORS, sectors);
+	}
 }
 
 /* A hit failed; of a PLACE's pieces the PLACE tells. */

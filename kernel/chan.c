@@ -5,6 +5,7 @@
  * The body of a command lies in memory shared with userspace.  It is copied
  * once; the copy is checked and used.
  */
+#include "bio.h"
 #include "chan.h"
 #include "flush.h"
 
@@ -21,6 +22,8 @@ struct call {
 	struct io_uring_cmd *cmd;
 	unsigned int issue_flags;
 	struct ubdm_extent *ext;	/* MAP, RESOLVE: of ubdm_take_extents() */
+	struct bio_list again;		/* RESOLVE: to be looked up again ... */
+	int srcu_idx;			/* ... and inside of what until then */
 	void *out;			/* DUMP: for the mapper's memory */
 };
 
@@ -85,8 +88,23 @@ static void take_resolve(struct call *c, const union body *b)
 
 static int do_resolve(struct call *c, const union body *b)
 {
-	return after_drain(c, ubdm_resolve(c->dev, c->chan, c->cmd, &b->resolve,
-					   c->ext, c->issue_flags));
+	int ret;
+
+	c->srcu_idx = ubdm_io_enter(c->dev);
+	ret = after_drain(c, ubdm_resolve(c->dev, c->cmd, &b->resolve, c->ext, &c->again,
+					  c->issue_flags));
+	if (bio_list_empty(&c->again))
+		ubdm_io_leave(c->dev, c->srcu_idx);
+	return ret;
+}
+
+static int drive_again(struct call *c, const union body *b, int ret)
+{
+	if (bio_list_empty(&c->again))
+		return ret;
+	ubdm_redrive_here(c->dev, &c->again);
+	ubdm_io_leave(c->dev, c->srcu_idx);
+	return ret;
 }
 
 static void take_map(struct call *c, const union body *b)
@@ -181,7 +199,7 @@ static const struct {
 	{ UBDM_CMD_STOP, sizeof(struct ubdm_stop), do_stop, 0 },
 	{ UBDM_CMD_FETCH, sizeof(struct ubdm_fetch), do_fetch, 0 },
 	{ UBDM_CMD_RESOLVE, sizeof(struct ubdm_resolve), do_resolve, SERIAL,
-	  .before = take_resolve },
+	  .before = take_resolve, .after = drive_again },
 	{ UBDM_CMD_MAP, sizeof(struct ubdm_map), do_map, SERIAL, .before = take_map },
 	{ UBDM_CMD_INVALIDATE, sizeof(struct ubdm_invalidate), do_inval, SERIAL },
 	{ UBDM_CMD_COMMIT, sizeof(struct ubdm_commit), do_commit, SERIAL },

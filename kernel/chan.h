@@ -75,9 +75,9 @@ void ubdm_drain_work(struct work_struct *work);
 /* map.c */
 struct ubdm_extent *ubdm_take_extents(u64 addr, u32 nr);
 int ubdm_map(struct ubdm_dev *dev, const struct ubdm_extent *ext, u32 nr);
-int ubdm_resolve(struct ubdm_dev *dev, struct ubdm_chan *chan,
-		 struct io_uring_cmd *cmd, const struct ubdm_resolve *r,
-		 const struct ubdm_extent *ext, unsigned int issue_flags);
+int ubdm_resolve(struct ubdm_dev *dev, struct io_uring_cmd *cmd,
+		 const struct ubdm_resolve *r, const struct ubdm_extent *ext,
+		 struct bio_list *again, unsigned int issue_flags);
 int ubdm_dump(struct ubdm_dev *dev, const struct ubdm_dump *d, void **out);
 
 /* place.c */

@@ -283,8 +283,10 @@ static void end_channel(struct ubdm_dev *dev)
 /*
  * No bio comes in any more.  In flight may still be: bios that wait for a flush
  * (they are re-driven), bios being re-driven (they park and fail, or hit), PLACEs
- * (they end and re-drive), hits (they hold SRCU).  A PLACE is off its list before it
- * re-drives, so the list is looked at before the queue is waited for where it ends.
+ * (they end and re-drive), hits (they hold SRCU), and hits that were tried by who
+ * answered a miss (until they are with the worker they hold SRCU, too).  A PLACE is off
+ * its list before it re-drives, so the list is looked at before the queue is waited for
+ * where it ends.
  */
 static void drain_all(struct ubdm_dev *dev)
 {
@@ -292,6 +294,7 @@ static void drain_all(struct ubdm_dev *dev)
 
 	do {
 		idle = list_empty_careful(&dev->places);
+		synchronize_srcu_expedited(&dev->srcu);
 		flush_workqueue(dev->sync_wq);
 		flush_workqueue(dev->unbound_wq);
 		flush_workqueue(dev->wq);

@@ -143,3 +143,76 @@ void ubdm_hit_bdev(struct ubdm_dev *dev, struct bio *bio, struct ubdm_backing *b
 	ubdm_plug_finish_empty();
 	submit_bio_noacct(bio);
 }
+
+static void end_tried(struct bio *clone)
+{
+	struct ubdm_io *io = clone->bi_private;
+	struct ubdm_dev *dev = io->dev;
+	struct bio *bio = io->bio;
+	struct bio_list again;
+
+	if (likely(clone->bi_status != BLK_STS_AGAIN)) {
+		ubdm_count_hit(dev, op_is_write(bio_op(bio)), io->sectors);
+		end_clone(clone);
+		return;
+	}
+	bio_put(clone);
+	ubdm_acct_cancel(bio->bi_bdev, bio_op(bio));
+	bio_list_init(&again);
+	ubdm_bio_own(bio);
+	bio_list_add(&again, bio);
+	/* Before we leave: who drains looks for it then. */
+	ubdm_redrive(dev, &again);
+	ubdm_io_leave(dev, io->srcu_idx);
+	ubdm_io_free(dev, io);
+}
+
+/**
+ * ubdm_try_bdev - send a bio to a block device backing, without waiting for a tag
+ * @dev: the device
+ * @bio: wholly inside one extent; not one that was cut
+ * @b: the backing
+ * @sector: where in it
+ * @tid: of the extent
+ * @srcu_idx: the drain reference, passes to the I/O
+ *
+ * A clone is sent, so that the bio itself is as it was if that comes back.
+ *
+ * Context: process.
+ * Return: false: nothing was done.
+ */
+bool ubdm_try_bdev(struct ubdm_dev *dev, struct bio *bio, struct ubdm_backing *b,
+		   u64 sector, u64 tid, int srcu_idx)
+{
+	const blk_opf_t direct = REQ_SYNC | REQ_IDLE;
+	struct ubdm_io *io;
+	struct bio *clone;
+
+	if (!b->nowait)
+		return false;
+	/* Writeback of a page cache is slowed down in submit_bio, NOWAIT or not (wbt). */
+	if (op_is_write(bio_op(bio)) && (bio->bi_opf & direct) != direct)
+		return false;
+	io = ubdm_io_alloc(dev, true);
+	if (unlikely(!io))
+		return false;
+	clone = bio_alloc_clone(b->bdev, bio, GFP_NOWAIT, &dev->clone_set);
+	if (unlikely(!clone)) {
+		ubdm_io_free(dev, io);
+		return false;
+	}
+	ubdm_bio_disown(bio);
+	io->dev = dev;
+	io->backing = b;
+	io->bio = bio;
+	io->tid = tid;
+	io->srcu_idx = srcu_idx;
+	io->sectors = bio_sectors(bio);
+	io->start = ubdm_acct_start(bio);
+	clone->bi_opf |= REQ_NOWAIT;
+	clone->bi_iter.bi_sector = sector;
+	clone->bi_end_io = end_tried;
+	clone->bi_private = io;
+	submit_bio_noacct(clone);
+	return true;
+}

@@ -6,7 +6,8 @@
  *
  *   inline	the submitter itself, NOWAIT, if nothing can go wrong: nobody is
  *		above us whose locks or stack we would be called under
- *		(may_issue_inline() lists the conditions)
+ *		(may_issue_inline() lists the conditions); or, for what has missed, the
+ *		task that answered (redrive.c)
  *   batch	this CPU's worker, NOWAIT, many at a time
  *   unbound	a work item of its own that may block; also whatever came back
  *		with -EAGAIN, at once or through ki_complete
@@ -94,8 +95,12 @@ static noinline void failed(struct ubdm_io *io, int error)
 /* Not all of it was read or written. */
 static noinline void fell_short(struct ubdm_io *io)
 {
-	if (io->nowait && (io->ret == -EAGAIN || io->ret == -EOPNOTSUPP)) {
-		/* It would have blocked, or cannot tell (ext4's page cache). */
+	if (io->nowait && (io->ret == -EAGAIN || io->ret == -EOPNOTSUPP ||
+			   io->ret == -EINTR)) {
+		/*
+		 * It would have blocked, or cannot tell (ext4's page cache), or the
+		 * task is being killed that has tried it for somebody else.
+		 */
 		issue_blocking(io);
 		return;
 	}
@@ -485,6 +490,22 @@ static __always_inline void issue_inline(struct ubdm_io *io)
 	memalloc_noio_restore(noio);
 }
 
+static __always_inline void fill(struct ubdm_io *io, struct ubdm_dev *dev,
+				 struct bio *bio, struct ubdm_backing *b, u64 sector,
+				 u64 tid, int srcu_idx)
+{
+	io->dev = dev;
+	io->backing = b;
+	io->bio = bio;
+	io->tid = tid;
+	io->srcu_idx = srcu_idx;
+	io->sectors = bio_sectors(bio);
+	io->pos = sector << SECTOR_SHIFT;
+	io->done = 0;
+	io->write_started = false;
+	io->start = ubdm_acct_start(bio);
+}
+
 /**
  * ubdm_hit_file - read or write a file backing
  * @dev: the device
@@ -510,16 +531,7 @@ void ubdm_hit_file(struct ubdm_dev *dev, struct bio *bio, struct ubdm_backing *b
 		bio_wouldblock_error(bio);
 		return;
 	}
-	io->dev = dev;
-	io->backing = b;
-	io->bio = bio;
-	io->tid = tid;
-	io->srcu_idx = srcu_idx;
-	io->sectors = bio_sectors(bio);
-	io->pos = sector << SECTOR_SHIFT;
-	io->done = 0;
-	io->write_started = false;
-	io->start = ubdm_acct_start(bio);
+	fill(io, dev, bio, b, sector, tid, srcu_idx);
 
 	if (may_inline && may_issue_inline(dev, b, bio)) {
 		ubdm_count(dev, UBDM_S_INLINE);
@@ -535,4 +547,39 @@ void ubdm_hit_file(struct ubdm_dev *dev, struct bio *bio, struct ubdm_backing *b
 	if (llist_add(&io->node, &q->list))
 		queue_work_on(smp_processor_id(), dev->wq, &q->work);
 	put_cpu_ptr(dev->cpuq);
+}
+
+/**
+ * ubdm_try_file - read or write a file backing here and now
+ * @dev: the device
+ * @bio: wholly inside one extent; not one that was cut
+ * @b: the backing
+ * @sector: where in it
+ * @tid: of the extent
+ * @srcu_idx: the drain reference, passes to the I/O
+ *
+ * What may_issue_inline() is afraid of can't be: nobody is above us but io_uring.
+ *
+ * Context: a user's task, with no lock held that a file system could want.
+ * Return: false: nothing was done.
+ */
+bool ubdm_try_file(struct ubdm_dev *dev, struct bio *bio, struct ubdm_backing *b,
+		   u64 sector, u64 tid, int srcu_idx)
+{
+	bool write = op_is_write(bio_op(bio));
+	struct ubdm_io *io;
+
+	if (!b->nowait || b->buffered || stack_left() < INLINE_STACK_LEFT)
+		return false;
+	if (write && rlimit(RLIMIT_FSIZE) != RLIM_INFINITY)
+		return false;
+	io = ubdm_io_alloc(dev, true);
+	if (unlikely(!io))
+		return false;
+	ubdm_bio_disown(bio);
+	fill(io, dev, bio, b, sector, tid, srcu_idx);
+	ubdm_count_hit(dev, write, io->sectors);
+	ubdm_count(dev, UBDM_S_INLINE);
+	issue_inline(io);
+	return true;
 }

@@ -169,7 +169,7 @@ static void front_done(struct ubdm_dev *dev, struct bio *bio, u64 sectors,
 
 /* Ends the fault; drops ftab.lock, which the caller has taken. */
 static void end_fault(struct ubdm_dev *dev, const struct ubdm_resolve *r,
-		      struct ubdm_faultp *f)
+		      struct ubdm_faultp *f, struct bio_list *again)
 	__releases(&dev->ftab.lock)
 {
 	bool failed = r->action == UBDM_RESOLVE_ERROR;
@@ -194,7 +194,7 @@ static void end_fault(struct ubdm_dev *dev, const struct ubdm_resolve *r,
 			ubdm_bio_done(dev, front, errno_to_blk_status(r->error));
 		else if (front)
 			front_done(dev, front, r->done, &bios);
-		ubdm_redrive(dev, &bios);
+		bio_list_merge(again, &bios);
 	}
 	if (more)
 		ubdm_fetch_kick(dev);
@@ -253,21 +253,21 @@ static int answer_ok(struct ubdm_dev *dev, const struct ubdm_resolve *r)
 /**
  * ubdm_resolve - RESOLVE
  * @dev: the device
- * @chan: its channel
  * @cmd: the command, for a PLACE that ends later
  * @r: the body
  * @ext: of ubdm_take_extents(), unless INLINE
+ * @again: out: for ubdm_redrive_here(), once the mutex is dropped
  * @issue_flags: as given
  *
- * Context: dev->cmd_mutex held: nobody else answers.
+ * Context: dev->cmd_mutex held: nobody else answers.  Inside the device's SRCU
+ * until @again is empty, so that who drains waits for what is in it.
  * Return: 0, 1 if the caller must drain, -EIOCBQUEUED (PLACE), -ENOENT, -EINVAL,
  * and as ubdm_map().
  */
-int ubdm_resolve(struct ubdm_dev *dev, struct ubdm_chan *chan,
-		 struct io_uring_cmd *cmd, const struct ubdm_resolve *r,
-		 const struct ubdm_extent *ext, unsigned int issue_flags)
+int ubdm_resolve(struct ubdm_dev *dev, struct io_uring_cmd *cmd,
+		 const struct ubdm_resolve *r, const struct ubdm_extent *ext,
+		 struct bio_list *again, unsigned int issue_flags)
 {
-	struct bio_list reads;
 	struct ubdm_faultp *f;
 	int ret, drain = 0;
 
@@ -300,20 +300,18 @@ int ubdm_resolve(struct ubdm_dev *dev, struct ubdm_chan *chan,
 	spin_lock_irq(&dev->ftab.lock);
 	f = ubdm_ftab_find(&dev->ftab, r->cookie);
 	if (f && r->action != UBDM_RESOLVE_HOLD) {
-		end_fault(dev, r, f);
+		end_fault(dev, r, f, again);
 		return drain;
 	}
-	bio_list_init(&reads);
 	if (f) {
 		if (r->flags & UBDM_RESOLVE_F_SPACE)
-			ubdm_ftab_want_space(&dev->ftab, f, jiffies, &reads);
+			ubdm_ftab_want_space(&dev->ftab, f, jiffies, again);
 		ubdm_ftab_hold(&dev->ftab, f, jiffies + msecs_to_jiffies(r->done));
 	} else if (!r->nr_ext) {
 		ret = -ENOENT;
 	}
 	/* else a forced delete took it, but the extents are in: that is success */
 	spin_unlock_irq(&dev->ftab.lock);
-	ubdm_redrive(dev, &reads);
 	ubdm_dev_watch(dev, msecs_to_jiffies(r->done) + 1);
 	return ret ?: drain;
 }
