@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * dev.c - the life of a device.
+ * dev.c - the life of a device; its end is in del.c.
  *
  *   NEW --START--> LIVE <--START-- (attached)
  *    |             |  ^               ^
@@ -10,12 +10,6 @@
  *    |     DETACH +--> DETACHED --START--> LIVE
  *    v                     |
  *  (gone)   LIVE, ORPHANED -DELETE-> DYING --> (gone)
- *
- * Deletion goes in phases, all in work of our own, for any of them may wait for
- * I/O: openers are refused (forced: everything parked fails, and what comes);
- * hits in flight drain; the mapper is asked to finish, and says so with
- * STOP(DONE); the disk goes; the backings are released; the last reference
- * frees the rest.
  */
 #include "bio.h"
 #include "chan.h"
@@ -26,8 +20,6 @@
 #include <linux/module.h>
 #include <linux/slab.h>
 
-/* A forced deletion gives the mapper so long to finish. */
-#define FORCE_GRACE		(30 * HZ)
 #define IO_POOL_MIN		64
 #define BIO_POOL_MIN		64
 #define DEFAULT_MAX_EXTENTS	BIT_ULL(20)
@@ -35,7 +27,7 @@
 
 static DEFINE_MUTEX(ubdm_ctl_mutex);
 static DEFINE_IDR(devices);			/* ubdm_ctl_mutex */
-static struct workqueue_struct *ctl_wq;
+struct workqueue_struct *ubdm_ctl_wq;
 static struct kmem_cache *io_cache;
 
 static int disk_open(struct gendisk *disk, blk_mode_t mode)
@@ -153,8 +145,14 @@ static int add_disk_now(struct ubdm_dev *dev)
 	return 0;
 }
 
-/* What a device is that is not being deleted.  ftab.lock held. */
-static u32 living_state(const struct ubdm_dev *dev)
+/**
+ * ubdm_dev_living_state - what a device is that is not being deleted
+ * @dev: the device
+ *
+ * Context: ftab.lock held.
+ * Return: enum ubdm_dev_state.
+ */
+u32 ubdm_dev_living_state(const struct ubdm_dev *dev)
 {
 	if (!dev->disk_added && dev->chan)
 		return UBDM_STATE_NEW;
@@ -172,11 +170,11 @@ static void add_work(struct work_struct *work)
 		spin_lock_irq(&dev->ftab.lock);
 		if (dev->state == UBDM_STATE_NEW ||
 		    dev->state == UBDM_STATE_ORPHANED)
-			ubdm_dev_set_state(dev, living_state(dev));
+			ubdm_dev_set_state(dev, ubdm_dev_living_state(dev));
 		spin_unlock_irq(&dev->ftab.lock);
 		ubdm_genl_event(dev, UBDM_EV_LIVE, 0);
 		if (dev->flags & UBDM_DEV_F_PARTSCAN)
-			queue_work(ctl_wq, &dev->scan_work);
+			queue_work(ubdm_ctl_wq, &dev->scan_work);
 	}
 	ubdm_wait_fire_all(dev, &dev->starting, ret);
 	ubdm_dev_put(dev);
@@ -242,265 +240,13 @@ int ubdm_dev_start(struct ubdm_dev *dev, struct ubdm_chan *chan,
 	dying = dev->state == UBDM_STATE_DYING;
 	if (!dying) {
 		ubdm_dev_get(dev);
-		queue_work(ctl_wq, &dev->add_work);
+		queue_work(ubdm_ctl_wq, &dev->add_work);
 	}
 	spin_unlock_irq(&dev->ftab.lock);
 	/* Who deletes it may have ended those that waited before we did. */
 	if (dying)
 		ubdm_wait_fire_all(dev, &dev->starting, -ESHUTDOWN);
 	return ret;
-}
-
-/* Everything that is parked fails, and what comes. */
-static void make_dead(struct ubdm_dev *dev)
-{
-	WRITE_ONCE(dev->dead, true);
-	if (dev->disk_added)
-		blk_mark_disk_dead(dev->disk);
-	ubdm_dev_kill_waiters(dev);
-}
-
-static void set_dying(struct ubdm_dev *dev)
-{
-	spin_lock_irq(&dev->ftab.lock);
-	ubdm_dev_set_state(dev, UBDM_STATE_DYING);
-	spin_unlock_irq(&dev->ftab.lock);
-}
-
-static void end_channel(struct ubdm_dev *dev)
-{
-	mutex_lock(&dev->cmd_mutex);
-	spin_lock_irq(&dev->ftab.lock);
-	if (dev->chan) {
-		dev->chan->stopped = true;
-		ubdm_fetch_cancel_all(dev->chan);
-		dev->chan = NULL;
-	}
-	spin_unlock_irq(&dev->ftab.lock);
-	mutex_unlock(&dev->cmd_mutex);
-}
-
-/*
- * No bio comes in any more.  In flight may still be: bios that wait for a flush
- * (they are re-driven), bios being re-driven (they park and fail, or hit), PLACEs
- * (they end and re-drive), hits (they hold SRCU), and hits that were tried by who
- * answered a miss (until they are with the worker they hold SRCU, too).  A PLACE is off
- * its list before it re-drives, so the list is looked at before the queue is waited for
- * where it ends.
- */
-static void drain_all(struct ubdm_dev *dev)
-{
-	bool idle;
-
-	do {
-		idle = list_empty_careful(&dev->places);
-		synchronize_srcu_expedited(&dev->srcu);
-		flush_workqueue(dev->sync_wq);
-		flush_workqueue(dev->unbound_wq);
-		flush_workqueue(dev->wq);
-		synchronize_srcu_expedited(&dev->srcu);
-		ubdm_dev_kill_waiters(dev);
-	} while (!idle || !bio_list_empty(&dev->flush) ||
-		 !bio_list_empty(&dev->redrive));
-}
-
-static void remove_work(struct work_struct *work)
-{
-	struct ubdm_dev *dev = container_of(to_delayed_work(work),
-					    struct ubdm_dev, remove_work);
-
-	mutex_lock(&ubdm_ctl_mutex);
-	if (dev->removing) {
-		mutex_unlock(&ubdm_ctl_mutex);
-		goto put;
-	}
-	dev->removing = true;
-	mutex_unlock(&ubdm_ctl_mutex);
-
-	set_dying(dev);
-	/* No START queues it from here on. */
-	flush_work(&dev->add_work);
-	make_dead(dev);
-	if (dev->disk_added) {
-		cancel_work_sync(&dev->scan_work);
-		del_gendisk(dev->disk);
-	}
-	end_channel(dev);
-	ubdm_wait_fire_all(dev, &dev->starting, -ESHUTDOWN);
-	drain_all(dev);
-	WRITE_ONCE(dev->removed, true);
-	cancel_delayed_work_sync(&dev->watch_work);
-	flush_workqueue(dev->sync_wq);
-	ubdm_dev_kill_waiters(dev);
-	ubdm_wait_fire_all(dev, &dev->drain, -ESHUTDOWN);
-	srcu_barrier(&dev->srcu);
-	ubdm_backing_release_all(dev);
-
-	ubdm_genl_event(dev, UBDM_EV_DELETED, dev->close_error);
-	/* Only now may the name be used again. */
-	mutex_lock(&ubdm_ctl_mutex);
-	idr_remove(&devices, dev->index);
-	mutex_unlock(&ubdm_ctl_mutex);
-	ubdm_dev_put(dev);	/* the table's */
-put:
-	ubdm_dev_put(dev);	/* the work's */
-}
-
-static void queue_remove(struct ubdm_dev *dev, unsigned long delay)
-{
-	ubdm_dev_get(dev);
-	if (mod_delayed_work(ctl_wq, &dev->remove_work, delay))
-		ubdm_dev_put(dev);	/* it was queued, with a reference */
-}
-
-/* The deletion is off: the mapper went away, or somebody has it open. */
-static void undelete(struct ubdm_dev *dev, int error)
-{
-	if (dev->disk_added) {
-		mutex_lock(&dev->disk->open_mutex);
-		dev->closing = false;
-		mutex_unlock(&dev->disk->open_mutex);
-	}
-	spin_lock_irq(&dev->ftab.lock);
-	/* Whoever comes next is not to finish. */
-	dev->want_shutdown = false;
-	if (dev->state == UBDM_STATE_DYING)
-		ubdm_dev_set_state(dev, living_state(dev));
-	spin_unlock_irq(&dev->ftab.lock);
-	ubdm_genl_event(dev, UBDM_EV_DELETED, error);
-}
-
-static void del_work(struct work_struct *work)
-{
-	struct ubdm_dev *dev = container_of(work, struct ubdm_dev, del_work);
-	bool force = READ_ONCE(dev->del_force);
-	bool mapper, off;
-	u64 tid;
-
-	if (force)
-		make_dead(dev);
-	if (dev->disk_added) {
-		mutex_lock(&dev->disk->open_mutex);
-		/* The scan for partitions may have had us wait: force since? */
-		force = READ_ONCE(dev->del_force);
-		if (!force && disk_openers(dev->disk)) {
-			mutex_unlock(&dev->disk->open_mutex);
-			undelete(dev, -EBUSY);
-			goto put;
-		}
-		dev->closing = true;
-		mutex_unlock(&dev->disk->open_mutex);
-	}
-	set_dying(dev);
-	/* The mapper finishes an image that nobody writes to any more. */
-	flush_workqueue(dev->wq);
-	flush_workqueue(dev->unbound_wq);
-	synchronize_srcu_expedited(&dev->srcu);
-
-	spin_lock_irq(&dev->ftab.lock);
-	/* The mapper may have gone meanwhile, and who saw that has called it off. */
-	off = dev->state != UBDM_STATE_DYING;
-	mapper = !off && dev->chan && dev->chan->started;
-	dev->want_shutdown = mapper;
-	spin_unlock_irq(&dev->ftab.lock);
-	if (off)
-		goto put;
-	if (mapper) {
-		ubdm_fetch_kick(dev);
-		if (force)
-			queue_remove(dev, FORCE_GRACE);
-	} else if (!force && ubdm_tlb_must_commit(&dev->tlb, &tid)) {
-		undelete(dev, -ENOTCONN);
-	} else {
-		queue_remove(dev, 0);
-	}
-put:
-	ubdm_dev_put(dev);
-}
-
-/**
- * ubdm_dev_delete - begin to delete a device
- * @dev: the device
- * @force: whoever has it open gets errors
- *
- * Context: process; waits for nothing.
- * Return: 0: begun, an event tells the end; -EBUSY.
- */
-int ubdm_dev_delete(struct ubdm_dev *dev, bool force)
-{
-	if (!force && dev->disk_added && disk_openers(dev->disk))
-		return -EBUSY;
-	if (!force && READ_ONCE(dev->state) == UBDM_STATE_DYING)
-		return -EALREADY;
-	if (force) {
-		WRITE_ONCE(dev->del_force, true);
-		/*
-		 * Not only by del_work: that may be under way without force, and
-		 * wait for the partition scan, whose reads wait for the mapper.
-		 */
-		WRITE_ONCE(dev->dead, true);
-		ubdm_dev_watch(dev, 0);
-	}
-	ubdm_dev_get(dev);
-	if (!queue_work(ctl_wq, &dev->del_work))
-		ubdm_dev_put(dev);
-	return 0;
-}
-
-/**
- * ubdm_dev_chan_gone - a channel has ended
- * @dev: its device
- * @chan: the channel
- * @done: with STOP(DONE): the mapper has finished
- * @error: what it says of that
- *
- * Context: process, from STOP or the last close.
- */
-void ubdm_dev_chan_gone(struct ubdm_dev *dev, struct ubdm_chan *chan, bool done,
-			int error)
-{
-	bool ours;
-	u32 state;
-
-	mutex_lock(&dev->cmd_mutex);
-	spin_lock_irq(&dev->ftab.lock);
-	ours = dev->chan == chan && !chan->stopped;
-	chan->stopped = true;
-	ubdm_fetch_cancel_all(chan);
-	if (ours) {
-		dev->chan = NULL;
-		dev->mapper_pid = 0;
-		dev->orphaned_at = jiffies;
-		/* What it was told to sync may not have been. */
-		ubdm_backing_dirty_all(dev, true);
-	}
-	state = dev->state;
-	if (ours && (state == UBDM_STATE_LIVE || state == UBDM_STATE_FAILED))
-		ubdm_dev_set_state(dev, UBDM_STATE_ORPHANED);
-	spin_unlock_irq(&dev->ftab.lock);
-	mutex_unlock(&dev->cmd_mutex);
-	if (!ours)
-		return;
-
-	switch (state) {
-	case UBDM_STATE_NEW:
-		queue_remove(dev, 0);
-		break;
-	case UBDM_STATE_DYING:
-		if (done)
-			dev->close_error = error;
-		if (done || READ_ONCE(dev->del_force))
-			queue_remove(dev, 0);
-		else
-			undelete(dev, -ENOTCONN);
-		break;
-	case UBDM_STATE_DETACHED:
-		break;		/* an attach that did not get to START */
-	default:
-		ubdm_genl_event(dev, UBDM_EV_ORPHANED, 0);
-		if (dev->orphan_timeout)
-			ubdm_dev_watch(dev, HZ);
-	}
 }
 
 static void free_spare_ios(struct ubdm_dev *dev)
@@ -617,8 +363,8 @@ static void init_fields(struct ubdm_dev *dev, const struct ubdm_dev_args *args)
 	INIT_WORK(&dev->drain_work, ubdm_drain_work);
 	INIT_WORK(&dev->add_work, add_work);
 	INIT_WORK(&dev->scan_work, scan_work);
-	INIT_WORK(&dev->del_work, del_work);
-	INIT_DELAYED_WORK(&dev->remove_work, remove_work);
+	INIT_WORK(&dev->del_work, ubdm_del_work);
+	INIT_DELAYED_WORK(&dev->remove_work, ubdm_remove_work);
 	INIT_DELAYED_WORK(&dev->watch_work, ubdm_dev_watch_work);
 	ubdm_ftab_init(&dev->ftab, args->size);
 	dev->size = args->size;
@@ -769,6 +515,38 @@ unlock:
 }
 
 /**
+ * ubdm_dev_begin_remove - from here on nobody attaches
+ * @dev: the device
+ *
+ * Context: process.
+ * Return: false: it has begun before.
+ */
+bool ubdm_dev_begin_remove(struct ubdm_dev *dev)
+{
+	bool first;
+
+	mutex_lock(&ubdm_ctl_mutex);
+	first = !dev->removing;
+	dev->removing = true;
+	mutex_unlock(&ubdm_ctl_mutex);
+	return first;
+}
+
+/**
+ * ubdm_dev_forget - let go of a device that is gone; its name may be used again
+ * @dev: the device
+ *
+ * Context: process.
+ */
+void ubdm_dev_forget(struct ubdm_dev *dev)
+{
+	mutex_lock(&ubdm_ctl_mutex);
+	idr_remove(&devices, dev->index);
+	mutex_unlock(&ubdm_ctl_mutex);
+	ubdm_dev_put(dev);	/* the table's */
+}
+
+/**
  * ubdm_dev_find_from - the device with the lowest index from @index on
  * @index: where to begin
  *
@@ -826,8 +604,8 @@ int ubdm_dev_init(void)
 	io_cache = KMEM_CACHE(ubdm_io, 0);
 	if (!io_cache)
 		return -ENOMEM;
-	ctl_wq = alloc_workqueue("ubdmap-ctl", WQ_UNBOUND, 0);
-	if (!ctl_wq) {
+	ubdm_ctl_wq = alloc_workqueue("ubdmap-ctl", WQ_UNBOUND, 0);
+	if (!ubdm_ctl_wq) {
 		kmem_cache_destroy(io_cache);
 		return -ENOMEM;
 	}
@@ -839,7 +617,7 @@ int ubdm_dev_init(void)
  */
 void ubdm_dev_exit(void)
 {
-	destroy_workqueue(ctl_wq);
+	destroy_workqueue(ubdm_ctl_wq);
 	kmem_cache_destroy(io_cache);
 	idr_destroy(&devices);
 	rcu_barrier();

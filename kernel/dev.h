@@ -138,14 +138,20 @@ struct ubdm_dev {
 	struct kref ref;
 };
 
+extern struct workqueue_struct *ubdm_ctl_wq;	/* control work of all devices */
+
 int ubdm_dev_create(struct ubdm_chan *chan, struct ubdm_dev_args *args);
 int ubdm_dev_attach(struct ubdm_chan *chan, struct ubdm_dev *dev);
 int ubdm_dev_start(struct ubdm_dev *dev, struct ubdm_chan *chan,
 		   struct io_uring_cmd *cmd, unsigned int granule_shift,
 		   unsigned int issue_flags);
+
+/* del.c */
 int ubdm_dev_delete(struct ubdm_dev *dev, bool force);
 void ubdm_dev_chan_gone(struct ubdm_dev *dev, struct ubdm_chan *chan, bool done,
 			int error);
+void ubdm_del_work(struct work_struct *work);
+void ubdm_remove_work(struct work_struct *work);
 
 /* detach.c */
 int ubdm_dev_detach(struct ubdm_dev *dev, struct ubdm_chan *chan);
@@ -162,6 +168,9 @@ void ubdm_dev_kill_waiters(struct ubdm_dev *dev);
 
 void ubdm_dev_fail(struct ubdm_dev *dev);
 void ubdm_dev_set_state(struct ubdm_dev *dev, u32 state);
+u32 ubdm_dev_living_state(const struct ubdm_dev *dev);
+bool ubdm_dev_begin_remove(struct ubdm_dev *dev);
+void ubdm_dev_forget(struct ubdm_dev *dev);
 struct ubdm_dev *ubdm_dev_find(int index);
 struct ubdm_dev *ubdm_dev_find_from(int index);
 bool ubdm_dev_is_owner(struct ubdm_dev *dev, const struct cred *cred);

@@ -29,7 +29,7 @@ option_full() {
 	wanted=. ops="read write" completions="inline timer" turns=3
 }
 option_guard() {
-	wanted='^(disk: (raw|ubdmap)|file: (direct|ubdmap)|qcow2: ubdmap, thin)|^zero: ubdmap'
+	wanted='^(disk: (raw|ubdmap)|file: (direct|ubdmap)|qcow2: ubdmap, thin)|^(zero|null): ubdmap|^miss: '
 	ops="read write" completions="inline timer"
 }
 take_options "rows=wanted ops completions ms turns" "full guard json" "$@"

@@ -9,7 +9,8 @@
 #   file: ...	a raw file on ext4 on a disk with memory
 #   qcow2: ...	an image on that file system
 #   zero: ...	an image without data: nothing below is asked
-#   null: ...	a server that answers at once, with nothing below
+#   null: ...	a server that answers at once, with nothing below: ubdmap's says that
+#		what was asked for is done, and maps nothing
 #   miss: ...	every read asks a mapper that knows no format (kscale), on a
 #		disk that keeps nothing: what the round trip takes
 #
@@ -161,19 +162,30 @@ file_rows() {
 	fi
 }
 
-miss_row() {
-	local dev='' said=/tmp/kscale.$1
+# kscale_row NAME KSCALE-ARGUMENT...: above benchmiss
+kscale_row() {
+	local name=$1 said dev=''
 
-	memory_disk benchmiss 8000 "irqmode=$1" memory_backed=0 discard=0
-	undo_later rmdir /sys/kernel/config/nullb/benchmiss
-	kscale -w -n 1000000 -m 1000 /dev/benchmiss >"$said" 2>&1 &
+	want "$name" || return 0
+	shift
+	said=$(mktemp)
+	undo_later "rm $said"
+	kscale "$@" -n 1000000 /dev/benchmiss >"$said" 2>&1 &
 	until dev=$(grep '^/dev/' "$said"); do
 		kill -0 $! && sleep 0.05
 	done
 	undo_later "kctl del ${dev#/dev/ubdmap}"
-	add_row "miss: round trip" "$dev"
-	stat_of["miss: round trip"]=/sys/class/block/${dev##*/}/stat
-	read_only["miss: round trip"]=1
+	add_row "$name" "$dev"
+	stat_of[$name]=/sys/class/block/${dev##*/}/stat
+	read_only[$name]=1
+}
+
+miss_rows() {
+	want_any "miss: round trip" "null: ubdmap" || return 0
+	memory_disk benchmiss 8000 "irqmode=$1" memory_backed=0 discard=0
+	undo_later rmdir /sys/kernel/config/nullb/benchmiss
+	kscale_row "miss: round trip" -w -m 1000
+	kscale_row "null: ubdmap" -z
 }
 
 # prepare_rows inline|timer
@@ -201,6 +213,6 @@ prepare_rows() {
 		undo_later "umount $dir; rmdir /sys/kernel/config/nullb/benchmem"
 		file_rows "$dir"
 	fi
-	! want "miss: round trip" || miss_row $irqmode
+	miss_rows $irqmode
 	ublk_row "null: ublk" null
 }

@@ -2,13 +2,14 @@
 /*
  * kscale.c - a mapper of many extents, to see what they cost the driver.
  *
- *   kscale [-b BATCH] [-m MAX] [-n NR] [-o rising|falling|random] [-w] DISK
+ *   kscale [-b BATCH] [-m MAX] [-n NR] [-o rising|falling|random] [-w] [-z] DISK
  *
  * The device has NR blocks of 4 KiB, each an extent: its blocks are every other one
  * of DISK, which has to be twice as large, so that no two continue each other.  All
  * are mapped before it appears, BATCH at a time, and what one took is printed, in
  * nanoseconds of this clock, then the device.  With -m the driver keeps MAX of
  * them, and a fault is answered with the one block.  -w: nothing is mapped before.
+ * -z: nor ever; a fault is answered as done, and nothing was.
  */
 #include <time.h>
 
@@ -18,6 +19,7 @@
 #define BLOCK	8u		/* sectors */
 
 static uint64_t nr = 1000000, batch = 4096;
+static bool null;
 
 static struct ubdm_extent extent(uint64_t block)
 {
@@ -111,11 +113,14 @@ static void answer(const struct ubdm_fault *f)
 	cmd->msg.op = UBDM_CMD_RESOLVE;
 	r = (struct ubdm_resolve *)cmd->msg.body;
 	r->cookie = f->cookie;
-	r->action = UBDM_RESOLVE_ERROR;
-	r->error = -EOPNOTSUPP;
-	if (f->kind == UBDM_FAULT_READ || f->kind == UBDM_FAULT_WRITE) {
+	if (f->kind != UBDM_FAULT_READ && f->kind != UBDM_FAULT_WRITE) {
+		r->action = UBDM_RESOLVE_ERROR;
+		r->error = -EOPNOTSUPP;
+	} else if (null) {
+		r->action = UBDM_RESOLVE_DONE;
+		r->done = f->len;
+	} else {
 		r->action = UBDM_RESOLVE_REDRIVE;
-		r->error = 0;
 		r->flags = UBDM_RESOLVE_F_INLINE;
 		r->nr_ext = 1;
 		r->ext = extent(f->lba / BLOCK);
@@ -134,7 +139,7 @@ int main(int argc, char **argv)
 	uint32_t index = 0;
 	int opt, fd;
 
-	while ((opt = getopt(argc, argv, "b:m:n:o:w")) != -1) {
+	while ((opt = getopt(argc, argv, "b:m:n:o:wz")) != -1) {
 		switch (opt) {
 		case 'b':
 			batch = strtoull(optarg, NULL, 0);
@@ -150,6 +155,9 @@ int main(int argc, char **argv)
 			break;
 		case 'w':
 			without = true;
+			break;
+		case 'z':
+			null = without = true;
 			break;
 		default:
 			return 2;

@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * del.c - the end of a device, and of its mapper.
+ *
+ * Deletion goes in phases, all in work of our own, for any of them may wait for
+ * I/O: openers are refused (forced: everything parked fails, and what comes);
+ * hits in flight drain; the mapper is asked to finish, and says so with
+ * STOP(DONE); the disk goes; the backings are released; the last reference
+ * frees the rest.
+ */
+#include "bio.h"
+#include "chan.h"
+#include "genl.h"
+
+/* A forced deletion gives the mapper so long to finish. */
+#define FORCE_GRACE		(30 * HZ)
+
+/* Everything that is parked fails, and what comes. */
+static void make_dead(struct ubdm_dev *dev)
+{
+	WRITE_ONCE(dev->dead, true);
+	if (dev->disk_added)
+		blk_mark_disk_dead(dev->disk);
+	ubdm_dev_kill_waiters(dev);
+}
+
+static void set_dying(struct ubdm_dev *dev)
+{
+	spin_lock_irq(&dev->ftab.lock);
+	ubdm_dev_set_state(dev, UBDM_STATE_DYING);
+	spin_unlock_irq(&dev->ftab.lock);
+}
+
+static void end_channel(struct ubdm_dev *dev)
+{
+	mutex_lock(&dev->cmd_mutex);
+	spin_lock_irq(&dev->ftab.lock);
+	if (dev->chan) {
+		dev->chan->stopped = true;
+		ubdm_fetch_cancel_all(dev->chan);
+		dev->chan = NULL;
+	}
+	spin_unlock_irq(&dev->ftab.lock);
+	mutex_unlock(&dev->cmd_mutex);
+}
+
+/*
+ * No bio comes in any more.  In flight may still be: bios that wait for a flush
+ * (they are re-driven), bios being re-driven (they park and fail, or hit), PLACEs
+ * (they end and re-drive), hits (they hold SRCU), and hits that were tried by who
+ * answered a miss (until they are with the worker they hold SRCU, too).  A PLACE is off
+ * its list before it re-drives, so the list is looked at before the queue is waited for
+ * where it ends.
+ */
+static void drain_all(struct ubdm_dev *dev)
+{
+	bool idle;
+
+	do {
+		idle = list_empty_careful(&dev->places);
+		synchronize_srcu_expedited(&dev->srcu);
+		flush_workqueue(dev->sync_wq);
+		flush_workqueue(dev->unbound_wq);
+		flush_workqueue(dev->wq);
+		synchronize_srcu_expedited(&dev->srcu);
+		ubdm_dev_kill_waiters(dev);
+	} while (!idle || !bio_list_empty(&dev->flush) ||
+		 !bio_list_empty(&dev->redrive));
+}
+
+/**
+ * ubdm_remove_work - the device goes, whatever is going on
+ * @work: the device's remove_work
+ */
+void ubdm_remove_work(struct work_struct *work)
+{
+	struct ubdm_dev *dev = container_of(to_delayed_work(work),
+					    struct ubdm_dev, remove_work);
+
+	if (!ubdm_dev_begin_remove(dev))
+		goto put;
+	set_dying(dev);
+	/* No START queues it from here on. */
+	flush_work(&dev->add_work);
+	make_dead(dev);
+	if (dev->disk_added) {
+		cancel_work_sync(&dev->scan_work);
+		del_gendisk(dev->disk);
+	}
+	end_channel(dev);
+	ubdm_wait_fire_all(dev, &dev->starting, -ESHUTDOWN);
+	drain_all(dev);
+	WRITE_ONCE(dev->removed, true);
+	cancel_delayed_work_sync(&dev->watch_work);
+	flush_workqueue(dev->sync_wq);
+	ubdm_dev_kill_waiters(dev);
+	ubdm_wait_fire_all(dev, &dev->drain, -ESHUTDOWN);
+	srcu_barrier(&dev->srcu);
+	ubdm_backing_release_all(dev);
+
+	ubdm_genl_event(dev, UBDM_EV_DELETED, dev->close_error);
+	ubdm_dev_forget(dev);
+put:
+	ubdm_dev_put(dev);	/* the work's */
+}
+
+static void queue_remove(struct ubdm_dev *dev, unsigned long delay)
+{
+	ubdm_dev_get(dev);
+	if (mod_delayed_work(ubdm_ctl_wq, &dev->remove_work, delay))
+		ubdm_dev_put(dev);	/* it was queued, with a reference */
+}
+
+/* The deletion is off: the mapper went away, or somebody has it open. */
+static void undelete(struct ubdm_dev *dev, int error)
+{
+	if (dev->disk_added) {
+		mutex_lock(&dev->disk->open_mutex);
+		dev->closing = false;
+		mutex_unlock(&dev->disk->open_mutex);
+	}
+	spin_lock_irq(&dev->ftab.lock);
+	/* Whoever comes next is not to finish. */
+	dev->want_shutdown = false;
+	if (dev->state == UBDM_STATE_DYING)
+		ubdm_dev_set_state(dev, ubdm_dev_living_state(dev));
+	spin_unlock_irq(&dev->ftab.lock);
+	ubdm_genl_event(dev, UBDM_EV_DELETED, error);
+}
+
+/**
+ * ubdm_del_work - see that nobody uses it, and have its mapper finish
+ * @work: the device's del_work
+ */
+void ubdm_del_work(struct work_struct *work)
+{
+	struct ubdm_dev *dev = container_of(work, struct ubdm_dev, del_work);
+	bool force = READ_ONCE(dev->del_force);
+	bool mapper, off;
+	u64 tid;
+
+	if (force)
+		make_dead(dev);
+	if (dev->disk_added) {
+		mutex_lock(&dev->disk->open_mutex);
+		/* The scan for partitions may have had us wait: force since? */
+		force = READ_ONCE(dev->del_force);
+		if (!force && disk_openers(dev->disk)) {
+			mutex_unlock(&dev->disk->open_mutex);
+			undelete(dev, -EBUSY);
+			goto put;
+		}
+		dev->closing = true;
+		mutex_unlock(&dev->disk->open_mutex);
+	}
+	set_dying(dev);
+	/* The mapper finishes an image that nobody writes to any more. */
+	flush_workqueue(dev->wq);
+	flush_workqueue(dev->unbound_wq);
+	synchronize_srcu_expedited(&dev->srcu);
+
+	spin_lock_irq(&dev->ftab.lock);
+	/* The mapper may have gone meanwhile, and who saw that has called it off. */
+	off = dev->state != UBDM_STATE_DYING;
+	mapper = !off && dev->chan && dev->chan->started;
+	dev->want_shutdown = mapper;
+	spin_unlock_irq(&dev->ftab.lock);
+	if (off)
+		goto put;
+	if (mapper) {
+		ubdm_fetch_kick(dev);
+		if (force)
+			queue_remove(dev, FORCE_GRACE);
+	} else if (!force && ubdm_tlb_must_commit(&dev->tlb, &tid)) {
+		undelete(dev, -ENOTCONN);
+	} else {
+		queue_remove(dev, 0);
+	}
+put:
+	ubdm_dev_put(dev);
+}
+
+/**
+ * ubdm_dev_delete - begin to delete a device
+ * @dev: the device
+ * @force: whoever has it open gets errors
+ *
+ * Context: process; waits for nothing.
+ * Return: 0: begun, an event tells the end; -EBUSY.
+ */
+int ubdm_dev_delete(struct ubdm_dev *dev, bool force)
+{
+	if (!force && dev->disk_added && disk_openers(dev->disk))
+		return -EBUSY;
+	if (!force && READ_ONCE(dev->state) == UBDM_STATE_DYING)
+		return -EALREADY;
+	if (force) {
+		WRITE_ONCE(dev->del_force, true);
+		/*
+		 * Not only by del_work: that may be under way without force, and
+		 * wait for the partition scan, whose reads wait for the mapper.
+		 */
+		WRITE_ONCE(dev->dead, true);
+		ubdm_dev_watch(dev, 0);
+	}
+	ubdm_dev_get(dev);
+	if (!queue_work(ubdm_ctl_wq, &dev->del_work))
+		ubdm_dev_put(dev);
+	return 0;
+}
+
+/**
+ * ubdm_dev_chan_gone - a channel has ended
+ * @dev: its device
+ * @chan: the channel
+ * @done: with STOP(DONE): the mapper has finished
+ * @error: what it says of that
+ *
+ * Context: process, from STOP or the last close.
+ */
+void ubdm_dev_chan_gone(struct ubdm_dev *dev, struct ubdm_chan *chan, bool done,
+			int error)
+{
+	bool ours;
+	u32 state;
+
+	mutex_lock(&dev->cmd_mutex);
+	spin_lock_irq(&dev->ftab.lock);
+	ours = dev->chan == chan && !chan->stopped;
+	chan->stopped = true;
+	ubdm_fetch_cancel_all(chan);
+	if (ours) {
+		dev->chan = NULL;
+		dev->mapper_pid = 0;
+		dev->orphaned_at = jiffies;
+		/* What it was told to sync may not have been. */
+		ubdm_backing_dirty_all(dev, true);
+	}
+	state = dev->state;
+	if (ours && (state == UBDM_STATE_LIVE || state == UBDM_STATE_FAILED))
+		ubdm_dev_set_state(dev, UBDM_STATE_ORPHANED);
+	spin_unlock_irq(&dev->ftab.lock);
+	mutex_unlock(&dev->cmd_mutex);
+	if (!ours)
+		return;
+
+	switch (state) {
+	case UBDM_STATE_NEW:
+		queue_remove(dev, 0);
+		break;
+	case UBDM_STATE_DYING:
+		if (done)
+			dev->close_error = error;
+		if (done || READ_ONCE(dev->del_force))
+			queue_remove(dev, 0);
+		else
+			undelete(dev, -ENOTCONN);
+		break;
+	case UBDM_STATE_DETACHED:
+		break;		/* an attach that did not get to START */
+	default:
+		ubdm_genl_event(dev, UBDM_EV_ORPHANED, 0);
+		if (dev->orphan_timeout)
+			ubdm_dev_watch(dev, HZ);
+	}
+}
