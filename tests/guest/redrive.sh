@@ -12,10 +12,9 @@ requires fio mkfs.ext4
 
 blocks=4096
 
-# misses TARGET: kscale serves every other block of it: dev, n, mapper
+# misses TARGET: kscale serves every other block of it: dev, n
 misses() {
 	kscale -w -n $blocks -m 128 "$1" >/tmp/kscale.out 2>&1 &
-	mapper=$!
 	until_true 10 grep -q '^/dev/ubdmap' /tmp/kscale.out || return
 	dev=$(grep '^/dev/ubdmap' /tmp/kscale.out)
 	n=${dev#/dev/ubdmap}
