@@ -30,7 +30,7 @@ read_all() {
 			--rw=randread --bs=4k --size=$((blocks * 4))k --allow_file_create=0"
 }
 
-# --- a disk that takes two requests at a time: others come back, and wait elsewhere ---
+# --- a disk that takes one request at a time: others come back, and wait elsewhere ---
 #
 # Fails where end_tried() takes what came back for an error, or ends it.
 
