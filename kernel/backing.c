@@ -3,13 +3,19 @@
  * backing.c - registering, handing out, syncing and releasing backings.
  */
 #include "backing.h"
+#include "bio.h"
 #include "chan.h"
-#include "dev.h"
 #include "flush.h"
 
 #include <linux/file.h>
 #include <linux/pagemap.h>
 #include <linux/slab.h>
+
+/* Is @bdev a device of this driver, or a partition of one? */
+static bool is_ours(struct block_device *bdev)
+{
+	return bdev && bdev->bd_disk->fops->submit_bio == ubdm_submit_bio;
+}
 
 /* Is @bdev this device or a partition of it? */
 static bool is_own(struct ubdm_dev *dev, struct block_device *bdev)
@@ -77,6 +83,11 @@ static int check_file(struct ubdm_dev *dev, struct ubdm_backing *b)
 	if (is_own(dev, inode->i_sb->s_bdev))
 		return -ELOOP;
 	b->nowait = b->file->f_mode & FMODE_NOWAIT;
+	/*
+	 * A file system on a disk of ours reads its metadata from there, which may have to
+	 * wait for a mapper: that is not to wait for itself.
+	 */
+	b->may_try = b->nowait && !b->buffered && !is_ours(inode->i_sb->s_bdev);
 	if (!b->buffered) {
 		u32 align = dio_align(b->file);
 
@@ -111,6 +122,7 @@ int ubdm_backing_add(struct ubdm_dev *dev, const struct ubdm_backing_add *arg)
 		return -ENOMEM;
 	mutex_init(&b->sync);
 	b->instant_tried = jiffies;
+	b->try_after = jiffies;
 	b->write = arg->flags & UBDM_BACKING_F_WRITE;
 	b->buffered = arg->flags & UBDM_BACKING_F_BUFFERED;
 	b->index = i;

@@ -22,6 +22,8 @@ struct ubdm_backing {
 	bool write;
 	bool buffered;
 	bool nowait;			/* the file (or queue) honours NOWAIT */
+	bool may_try;			/* a file: the mapper may read it for a miss ... */
+	unsigned long try_after;	/* ... but not before, in jiffies */
 	bool dirty;			/* a write completed since the last sync */
 	bool instant;			/* writes complete while they are started ... */
 	unsigned long instant_tried;	/* ... or did not, in this jiffy */

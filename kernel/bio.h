@@ -24,6 +24,7 @@ struct ubdm_io {
 			bio_end_io_t *end_io;
 			void *private;
 			struct block_device *bdev;
+			blk_opf_t opf;
 		};
 		struct {		/* hit_file.c */
 			struct kiocb ki;
@@ -112,6 +113,7 @@ void ubdm_hit_file_batch(struct work_struct *work);
 /* The same, if that keeps nobody waiting; false: nothing was done. */
 bool ubdm_try_bdev(struct ubdm_dev *dev, struct bio *bio, struct ubdm_backing *b,
 		   u64 sector, u64 tid, int srcu_idx);
+/* Reads only. */
 bool ubdm_try_file(struct ubdm_dev *dev, struct bio *bio, struct ubdm_backing *b,
 		   u64 sector, u64 tid, int srcu_idx);
 

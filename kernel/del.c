@@ -154,7 +154,8 @@ void ubdm_del_work(struct work_struct *work)
 		mutex_unlock(&dev->disk->open_mutex);
 	}
 	set_dying(dev);
-	/* The mapper finishes an image that nobody writes to any more. */
+	/* The mapper finishes an image that nobody writes to any more.  As in drain_all(). */
+	synchronize_srcu_expedited(&dev->srcu);
 	flush_workqueue(dev->wq);
 	flush_workqueue(dev->unbound_wq);
 	synchronize_srcu_expedited(&dev->srcu);

@@ -19,6 +19,7 @@
 #include "plug.h"
 
 #include <linux/blk-cgroup.h>
+#include <linux/blk-mq.h>
 
 /* What both ends share; true: @bio waits for a COMMIT and must not end yet. */
 static __always_inline bool finish(struct ubdm_io *io, struct bio *bio,
@@ -53,6 +54,7 @@ static void end_io(struct bio *bio)
 	bio->bi_end_io = io->end_io;
 	bio->bi_private = io->private;
 	bio->bi_bdev = io->bdev;
+	bio->bi_opf = io->opf;
 	if (!finish(io, bio, bio->bi_status))
 		bio->bi_end_io(bio);
 }
@@ -128,6 +130,8 @@ void ubdm_hit_bdev(struct ubdm_dev *dev, struct bio *bio, struct ubdm_backing *b
 		io->end_io = bio->bi_end_io;
 		io->private = bio->bi_private;
 		io->bdev = bio->bi_bdev;
+		/* A disk without a write cache has FUA taken off; we want to see it again. */
+		io->opf = bio->bi_opf;
 		io->start = ubdm_acct_start(bio);
 		bio->bi_end_io = end_io;
 		bio->bi_private = io;
@@ -149,9 +153,12 @@ static void end_tried(struct bio *clone)
 	struct ubdm_io *io = clone->bi_private;
 	struct ubdm_dev *dev = io->dev;
 	struct bio *bio = io->bio;
+	int idx = io->srcu_idx;
 	struct bio_list again;
 
-	if (likely(clone->bi_status != BLK_STS_AGAIN)) {
+	/* NOTSUPP: it was NOWAIT that the disk does not know any more. */
+	if (likely(clone->bi_status != BLK_STS_AGAIN &&
+		   clone->bi_status != BLK_STS_NOTSUPP)) {
 		ubdm_count_hit(dev, op_is_write(bio_op(bio)), io->sectors);
 		end_clone(clone);
 		return;
@@ -161,10 +168,22 @@ static void end_tried(struct bio *clone)
 	bio_list_init(&again);
 	ubdm_bio_own(bio);
 	bio_list_add(&again, bio);
-	/* Before we leave: who drains looks for it then. */
+	/* Before we leave: who drains looks for it then, and after that dev may go. */
 	ubdm_redrive(dev, &again);
-	ubdm_io_leave(dev, io->srcu_idx);
 	ubdm_io_free(dev, io);
+	ubdm_io_leave(dev, idx);
+}
+
+/*
+ * Does NOWAIT hold?  Bio-based drivers say so and wait for the tags of what is below
+ * them (md), or get another table (dm); others may block when they are given a request
+ * (nbd, loop).
+ */
+static bool keeps_nobody_waiting(struct block_device *bdev)
+{
+	struct request_queue *q = bdev_get_queue(bdev);
+
+	return queue_is_mq(q) && !(q->tag_set->flags & BLK_MQ_F_BLOCKING);
 }
 
 /**
@@ -188,7 +207,7 @@ bool ubdm_try_bdev(struct ubdm_dev *dev, struct bio *bio, struct ubdm_backing *b
 	struct ubdm_io *io;
 	struct bio *clone;
 
-	if (!b->nowait)
+	if (!b->nowait || !keeps_nobody_waiting(b->bdev))
 		return false;
 	/* Writeback of a page cache is slowed down in submit_bio, NOWAIT or not (wbt). */
 	if (op_is_write(bio_op(bio)) && (bio->bi_opf & direct) != direct)

@@ -24,11 +24,16 @@
 #include <linux/blk-cgroup.h>
 #include <linux/cred.h>
 #include <linux/kthread.h>
+#include <linux/sched/clock.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/task_stack.h>
 #include <linux/uio.h>
 
 #define INLINE_STACK_LEFT	8192
+
+/* A try that took so many nanoseconds is the last for so many jiffies. */
+#define TRY_TOO_LONG		(4 * NSEC_PER_MSEC)
+#define TRY_PAUSE		(HZ / 10)
 
 static void unbound_work(struct work_struct *work);
 
@@ -67,13 +72,14 @@ static void starve(struct ubdm_io *io)
 {
 	struct ubdm_dev *dev = io->dev;
 	struct bio *bio = io->bio;
+	int idx = io->srcu_idx;
 
 	bdev_end_io_acct(bio->bi_bdev, bio_op(bio), 0, io->start);
 	ubdm_backing_wrote(io->backing);
 	/* Who removes the device waits for us, then looks for what starves. */
 	ubdm_dev_starve(dev, bio);
-	ubdm_io_leave(dev, io->srcu_idx);
 	ubdm_io_free(dev, io);
+	ubdm_io_leave(dev, idx);
 }
 
 static noinline void failed(struct ubdm_io *io, int error)
@@ -96,7 +102,7 @@ static noinline void failed(struct ubdm_io *io, int error)
 static noinline void fell_short(struct ubdm_io *io)
 {
 	if (io->nowait && (io->ret == -EAGAIN || io->ret == -EOPNOTSUPP ||
-			   io->ret == -EINTR)) {
+			   io->ret == -EINTR || io->ret == -ERESTARTSYS)) {
 		/*
 		 * It would have blocked, or cannot tell (ext4's page cache), or the
 		 * task is being killed that has tried it for somebody else.
@@ -550,7 +556,7 @@ void ubdm_hit_file(struct ubdm_dev *dev, struct bio *bio, struct ubdm_backing *b
 }
 
 /**
- * ubdm_try_file - read or write a file backing here and now
+ * ubdm_try_file - read a file backing here and now
  * @dev: the device
  * @bio: wholly inside one extent; not one that was cut
  * @b: the backing
@@ -560,26 +566,37 @@ void ubdm_hit_file(struct ubdm_dev *dev, struct bio *bio, struct ubdm_backing *b
  *
  * What may_issue_inline() is afraid of can't be: nobody is above us but io_uring.
  *
+ * File systems know NOWAIT, and wait all the same: for a tag of their disk, or for a
+ * block that says where the file lies.  So where that took long it is not tried again
+ * for a while.  Writes are left to the worker: for the file's times they may wait for
+ * a journal, with FUA for a sync, and what has just been allocated is a hole, of which
+ * it is known that it comes back.
+ *
  * Context: a user's task, with no lock held that a file system could want.
  * Return: false: nothing was done.
  */
 bool ubdm_try_file(struct ubdm_dev *dev, struct bio *bio, struct ubdm_backing *b,
 		   u64 sector, u64 tid, int srcu_idx)
 {
-	bool write = op_is_write(bio_op(bio));
 	struct ubdm_io *io;
+	u64 began;
 
-	if (!b->nowait || b->buffered || stack_left() < INLINE_STACK_LEFT)
+	if (op_is_write(bio_op(bio)) || !b->may_try ||
+	    time_before(jiffies, READ_ONCE(b->try_after)))
 		return false;
-	if (write && rlimit(RLIMIT_FSIZE) != RLIM_INFINITY)
+	if (stack_left() < INLINE_STACK_LEFT)
 		return false;
 	io = ubdm_io_alloc(dev, true);
 	if (unlikely(!io))
 		return false;
 	ubdm_bio_disown(bio);
 	fill(io, dev, bio, b, sector, tid, srcu_idx);
-	ubdm_count_hit(dev, write, io->sectors);
+	ubdm_count_hit(dev, false, io->sectors);
 	ubdm_count(dev, UBDM_S_INLINE);
+	began = local_clock();
 	issue_inline(io);
+	/* Who called us is inside the device's SRCU, too: the backing is still there. */
+	if (local_clock() - began > TRY_TOO_LONG)
+		WRITE_ONCE(b->try_after, jiffies + TRY_PAUSE);
 	return true;
 }

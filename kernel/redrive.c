@@ -10,9 +10,11 @@
  *
  *   not more than one bio
  *   what is a hit now, as a whole
- *   NOWAIT, where the backing can do that; what would have blocked comes back
+ *   NOWAIT, where the backing means that; what would have blocked comes back
+ *   of a file only reads, and none for a while after one that took long all the same
  *   not for another cgroup: who submits a file's I/O is charged for it, and who
- *	submits to a disk waits where that cgroup is held back
+ *	submits to a disk waits where that cgroup is held back (in its own the
+ *	mapper may)
  */
 #include "bio.h"
 
