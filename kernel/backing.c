@@ -74,7 +74,6 @@ static int check_file(struct ubdm_dev *dev, struct ubdm_backing *b)
 		    bdev_dma_alignment(bdev) > SECTOR_SIZE - 1)
 			return -EOPNOTSUPP;
 		b->bdev = bdev;
-		b->nowait = bdev_nowait(bdev);
 		b->end = min_t(u64, b->end, bdev_nr_sectors(bdev));
 		return b->start < b->end ? 0 : -EINVAL;
 	}
@@ -96,6 +95,30 @@ static int check_file(struct ubdm_dev *dev, struct ubdm_backing *b)
 			return -EOPNOTSUPP;
 	}
 	return 0;
+}
+
+/**
+ * ubdm_backing_is_stable - must pages that are being written to it not change?
+ * @b: the backing
+ *
+ * What goes through a page cache is copied first.
+ *
+ * Context: any.
+ */
+bool ubdm_backing_is_stable(const struct ubdm_backing *b)
+{
+	if (!b->write || b->buffered)
+		return false;
+	return b->bdev ? bdev_stable_writes(b->bdev) :
+			 mapping_stable_writes(b->file->f_mapping);
+}
+
+/* Is there a disk, or about to be, that does not ask for stable pages? */
+static bool told_otherwise(struct ubdm_dev *dev)
+{
+	if (dev->disk_added)
+		return !bdev_stable_writes(dev->disk->part0);
+	return dev->chan && dev->chan->started;
 }
 
 /**
@@ -143,6 +166,12 @@ int ubdm_backing_add(struct ubdm_dev *dev, const struct ubdm_backing_add *arg)
 		fput(b->file);
 		kfree(b);
 		return ret;
+	}
+	/* Whoever writes to the disk has been told that its pages may change. */
+	if (ubdm_backing_is_stable(b) && told_otherwise(dev)) {
+		fput(b->file);
+		kfree(b);
+		return -EOPNOTSUPP;
 	}
 	b->wb_err = filemap_sample_wb_err(b->file->f_mapping);
 	/* Extents that name it come after it: the tree's publish orders them. */
@@ -222,20 +251,26 @@ int ubdm_backing_del(struct ubdm_dev *dev, u32 index)
 /**
  * ubdm_backing_release_all - at the device's end
  * @dev: nothing uses it any more
+ *
+ * Context: process, may block.
+ * Return: 0, or the first error of the last syncs.
  */
-void ubdm_backing_release_all(struct ubdm_dev *dev)
+int ubdm_backing_release_all(struct ubdm_dev *dev)
 {
 	struct ubdm_backing *b;
 	unsigned int i;
+	int ret = 0, err;
 
 	for (i = 0; i < dev->backing_end; i++) {
 		b = dev->backing[i];
 		if (!b)
 			continue;
-		ubdm_backing_sync(dev, b);
+		err = ubdm_backing_sync(dev, b);
+		ret = ret ?: err;
 		take_out(dev, i);
 		release(b);
 	}
+	return ret;
 }
 
 /*

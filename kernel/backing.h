@@ -21,7 +21,7 @@ struct ubdm_backing {
 	u16 index;
 	bool write;
 	bool buffered;
-	bool nowait;			/* the file (or queue) honours NOWAIT */
+	bool nowait;			/* the file honours NOWAIT */
 	bool may_try;			/* a file: the mapper may read it for a miss ... */
 	unsigned long try_after;	/* ... but not before, in jiffies */
 	bool dirty;			/* a write completed since the last sync */
@@ -31,10 +31,11 @@ struct ubdm_backing {
 	struct mutex sync;		/* who finds it clean relies on a sync that has ended */
 };
 
+bool ubdm_backing_is_stable(const struct ubdm_backing *b);
 int ubdm_backing_add(struct ubdm_dev *dev, const struct ubdm_backing_add *arg);
 int ubdm_backing_get_fd(struct ubdm_dev *dev, u32 index);
 int ubdm_backing_del(struct ubdm_dev *dev, u32 index);
-void ubdm_backing_release_all(struct ubdm_dev *dev);
+int ubdm_backing_release_all(struct ubdm_dev *dev);
 int ubdm_backing_sync(struct ubdm_dev *dev, struct ubdm_backing *b);
 int ubdm_backing_error(struct ubdm_dev *dev);
 void ubdm_backing_dirty_all(struct ubdm_dev *dev, bool dirty);

@@ -61,6 +61,7 @@ static void drain_all(struct ubdm_dev *dev)
 		synchronize_srcu_expedited(&dev->srcu);
 		flush_workqueue(dev->sync_wq);
 		flush_workqueue(dev->unbound_wq);
+		flush_workqueue(dev->write_wq);
 		flush_workqueue(dev->wq);
 		synchronize_srcu_expedited(&dev->srcu);
 		ubdm_dev_kill_waiters(dev);
@@ -76,6 +77,7 @@ void ubdm_remove_work(struct work_struct *work)
 {
 	struct ubdm_dev *dev = container_of(to_delayed_work(work),
 					    struct ubdm_dev, remove_work);
+	int err;
 
 	if (!ubdm_dev_begin_remove(dev))
 		goto put;
@@ -96,7 +98,9 @@ void ubdm_remove_work(struct work_struct *work)
 	ubdm_dev_kill_waiters(dev);
 	ubdm_wait_fire_all(dev, &dev->drain, -ESHUTDOWN);
 	srcu_barrier(&dev->srcu);
-	ubdm_backing_release_all(dev);
+	err = ubdm_backing_release_all(dev);
+	if (err && !dev->close_error)
+		dev->close_error = err;
 
 	ubdm_genl_event(dev, UBDM_EV_DELETED, dev->close_error);
 	ubdm_dev_forget(dev);
@@ -158,6 +162,7 @@ void ubdm_del_work(struct work_struct *work)
 	synchronize_srcu_expedited(&dev->srcu);
 	flush_workqueue(dev->wq);
 	flush_workqueue(dev->unbound_wq);
+	flush_workqueue(dev->write_wq);
 	synchronize_srcu_expedited(&dev->srcu);
 
 	spin_lock_irq(&dev->ftab.lock);
@@ -233,7 +238,9 @@ void ubdm_dev_chan_gone(struct ubdm_dev *dev, struct ubdm_chan *chan, bool done,
 	if (ours) {
 		dev->chan = NULL;
 		dev->mapper_pid = 0;
-		dev->orphaned_at = jiffies;
+		/* One that came and went without a START has changed nothing. */
+		if (dev->state != UBDM_STATE_ORPHANED)
+			dev->orphaned_at = jiffies;
 		/* What it was told to sync may not have been. */
 		ubdm_backing_dirty_all(dev, true);
 	}

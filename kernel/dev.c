@@ -103,6 +103,26 @@ static u32 dma_alignment(struct ubdm_dev *dev)
 	return align;
 }
 
+/*
+ * Somebody below has checksums over the pages that are being written: whoever writes
+ * to us must not change them meanwhile.
+ */
+static bool needs_stable_pages(struct ubdm_dev *dev)
+{
+	unsigned int i, end = READ_ONCE(dev->backing_end);
+	struct ubdm_backing *b;
+	bool stable = false;
+	int idx;
+
+	idx = ubdm_io_enter(dev);
+	for (i = 0; i < end && !stable; i++) {
+		b = READ_ONCE(dev->backing[i]);
+		stable = b && ubdm_backing_is_stable(b);
+	}
+	ubdm_io_leave(dev, idx);
+	return stable;
+}
+
 static int add_disk_now(struct ubdm_dev *dev)
 {
 	struct queue_limits lim;
@@ -112,6 +132,8 @@ static int add_disk_now(struct ubdm_dev *dev)
 	blk_set_stacking_limits(&lim);
 	lim.features = BLK_FEAT_WRITE_CACHE | BLK_FEAT_FUA | BLK_FEAT_NOWAIT |
 		       BLK_FEAT_IO_STAT;
+	if (needs_stable_pages(dev))
+		lim.features |= BLK_FEAT_STABLE_WRITES;
 	lim.logical_block_size = dev->block_size;
 	lim.physical_block_size = max(dev->phys_block_size, dev->block_size);
 	lim.io_min = lim.physical_block_size;
@@ -276,6 +298,8 @@ static void dev_free(struct ubdm_dev *dev)
 		destroy_workqueue(dev->wq);
 	if (dev->unbound_wq)
 		destroy_workqueue(dev->unbound_wq);
+	if (dev->write_wq)
+		destroy_workqueue(dev->write_wq);
 	if (dev->sync_wq)
 		destroy_workqueue(dev->sync_wq);
 	if (dev->has_tlb)
@@ -329,9 +353,11 @@ static int alloc_queues(struct ubdm_dev *dev)
 	dev->wq = alloc_workqueue("%s", WQ_MEM_RECLAIM, 0, dev->name);
 	dev->unbound_wq = alloc_workqueue("%s-io", WQ_MEM_RECLAIM | WQ_UNBOUND, 256,
 					  dev->name);
+	dev->write_wq = alloc_workqueue("%s-write", WQ_MEM_RECLAIM | WQ_UNBOUND, 256,
+					dev->name);
 	dev->sync_wq = alloc_workqueue("%s-sync", WQ_MEM_RECLAIM | WQ_UNBOUND, 16,
 				       dev->name);
-	if (!dev->wq || !dev->unbound_wq || !dev->sync_wq)
+	if (!dev->wq || !dev->unbound_wq || !dev->write_wq || !dev->sync_wq)
 		return -ENOMEM;
 	for_each_possible_cpu(cpu) {
 		struct ubdm_cpuq *q = per_cpu_ptr(dev->cpuq, cpu);

@@ -85,7 +85,8 @@ struct ubdm_dev {
 	struct list_head placing;	/* their commands; ftab.lock */
 
 	struct workqueue_struct *wq;	/* I/O: batches, re-drive, PLACE */
-	struct workqueue_struct *unbound_wq; /* file I/O that may block */
+	struct workqueue_struct *unbound_wq; /* reads of files that may block, PLACE */
+	struct workqueue_struct *write_wq; /* writes: they wait while the fs is frozen */
 	struct workqueue_struct *sync_wq; /* flushes, drains */
 
 	spinlock_t redrive_lock;	/* the list below */

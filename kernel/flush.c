@@ -124,7 +124,8 @@ void ubdm_flush_failed(struct ubdm_dev *dev, int error)
  * ubdm_flush_check - may the mapper say that something is durable?
  * @dev: the device
  *
- * Not if a backing has lost writes, of which it may not know.
+ * Not if a backing has lost writes, of which it may not know, nor if a flush of the
+ * kernel's has failed: what that should have made durable is told to be so here, too.
  *
  * Context: process, dev->cmd_mutex held.
  * Return: 0 or -EIO; the device has failed then.
@@ -133,6 +134,9 @@ int ubdm_flush_check(struct ubdm_dev *dev)
 {
 	int err = ubdm_backing_error(dev);
 
+	/* A disk's failed flush leaves no other trace. */
+	if (READ_ONCE(dev->failed))
+		return -EIO;
 	if (err)
 		ubdm_flush_failed(dev, err);
 	return err ? -EIO : 0;

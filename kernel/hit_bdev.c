@@ -32,7 +32,8 @@ static __always_inline bool finish(struct ubdm_io *io, struct bio *bio,
 	ubdm_acct_end(bio->bi_bdev, bio_op(bio), io->sectors, io->start);
 	if (write)
 		ubdm_backing_wrote(io->backing);
-	if (unlikely(status))
+	/* Who reads ahead is put off by a suspended dm, say, and reads again. */
+	if (unlikely(status) && !(bio->bi_opf & REQ_RAHEAD))
 		ubdm_dev_backing_failed(dev, bio, U64_MAX, io->backing,
 					blk_status_to_errno(status));
 	ubdm_io_leave(dev, io->srcu_idx);
@@ -139,10 +140,11 @@ void ubdm_hit_bdev(struct ubdm_dev *dev, struct bio *bio, struct ubdm_backing *b
 	}
 	bio->bi_iter.bi_sector = sector;
 	/*
-	 * A backing that cannot do NOWAIT would have the bio failed; our own
-	 * promise is kept by the block layer's asynchrony well enough.
+	 * A backing that cannot do NOWAIT, which may change (dm gets another table),
+	 * would have the bio failed; our own promise is kept by the block layer's
+	 * asynchrony well enough.
 	 */
-	if (unlikely(nowait && !b->nowait))
+	if (unlikely(nowait && !bdev_nowait(b->bdev)))
 		bio->bi_opf &= ~REQ_NOWAIT;
 	ubdm_plug_finish_empty();
 	submit_bio_noacct(bio);
@@ -207,7 +209,7 @@ bool ubdm_try_bdev(struct ubdm_dev *dev, struct bio *bio, struct ubdm_backing *b
 	struct ubdm_io *io;
 	struct bio *clone;
 
-	if (!b->nowait || !keeps_nobody_waiting(b->bdev))
+	if (!bdev_nowait(b->bdev) || !keeps_nobody_waiting(b->bdev))
 		return false;
 	/* Writeback of a page cache is slowed down in submit_bio, NOWAIT or not (wbt). */
 	if (op_is_write(bio_op(bio)) && (bio->bi_opf & direct) != direct)

@@ -64,7 +64,8 @@ static __always_inline void finish(struct ubdm_io *io, bool write, blk_status_t 
 static noinline void issue_blocking(struct ubdm_io *io)
 {
 	INIT_WORK(&io->work, unbound_work);
-	queue_work(io->dev->unbound_wq, &io->work);
+	queue_work(op_is_write(bio_op(io->bio)) ? io->dev->write_wq : io->dev->unbound_wq,
+		   &io->work);
 }
 
 /* A write that found no space waits for some, rule 29. */
@@ -102,10 +103,12 @@ static noinline void failed(struct ubdm_io *io, int error)
 static noinline void fell_short(struct ubdm_io *io)
 {
 	if (io->nowait && (io->ret == -EAGAIN || io->ret == -EOPNOTSUPP ||
-			   io->ret == -EINTR || io->ret == -ERESTARTSYS)) {
+			   io->ret == -EINTR || io->ret == -ERESTARTSYS ||
+			   io->ret == -ENOMEM)) {
 		/*
 		 * It would have blocked, or cannot tell (ext4's page cache), or the
-		 * task is being killed that has tried it for somebody else.
+		 * task is being killed that has tried it for somebody else, which is
+		 * given no memory either.
 		 */
 		issue_blocking(io);
 		return;

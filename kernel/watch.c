@@ -200,14 +200,29 @@ static void watch_held(struct ubdm_dev *dev)
 /* What came in when the device was being detached needs no mapper either. */
 static void watch_detached(struct ubdm_dev *dev)
 {
-	struct bio_list bios;
+	struct bio_list bios, again;
+	struct bio *bio;
 
 	bio_list_init(&bios);
+	bio_list_init(&again);
 	spin_lock_irq(&dev->ftab.lock);
 	if (dev->state == UBDM_STATE_DETACHED && !dev->chan)
 		ubdm_ftab_kill(&dev->ftab, &bios);
 	spin_unlock_irq(&dev->ftab.lock);
-	ubdm_redrive(dev, &bios);
+	while ((bio = bio_list_pop(&bios))) {
+		if (bio->bi_opf & REQ_PREFLUSH) {
+			/* All is committed, or it would not be detached. */
+			ubdm_bio_disown(bio);
+			ubdm_flush_bio(dev, bio);
+		} else if (!bio_sectors(bio)) {
+			/* A FUA write that has been done. */
+			ubdm_bio_disown(bio);
+			bio_endio(bio);
+		} else {
+			bio_list_add(&again, bio);
+		}
+	}
+	ubdm_redrive(dev, &again);
 }
 
 static const char *kind_name(u8 kind)
@@ -270,7 +285,9 @@ void ubdm_dev_watch_work(struct work_struct *work)
 	spin_lock_irq(&dev->ftab.lock);
 	waits = ubdm_ftab_oldest(&dev->ftab, &since);
 	held = !list_empty(&dev->ftab.held);
-	orphaned = dev->orphan_timeout && dev->state == UBDM_STATE_ORPHANED;
+	/* Who is about to start has come in time. */
+	orphaned = dev->orphan_timeout && !dev->chan &&
+		   dev->state == UBDM_STATE_ORPHANED;
 	spin_unlock_irq(&dev->ftab.lock);
 	if (orphaned && time_after(jiffies, dev->orphaned_at +
 				   dev->orphan_timeout * HZ))

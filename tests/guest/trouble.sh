@@ -52,6 +52,43 @@ check "the device is deleted, whatever its image says" \
 check "and nothing is left of it" nothing_left
 dmsetup remove bad
 
+# --- a disk that changes ---
+
+# Another table of dm may not know NOWAIT, which io_uring asks for.
+dmsetup create other --table "0 $sectors linear /dev/vdb 0"
+dev=$(ubdmap add /dev/mapper/other)
+dd if="$dev" of=/dev/null bs=1M count=16 iflag=direct status=none
+modprobe dm-delay
+dmsetup suspend other
+dmsetup load other --table "0 $sectors delay /dev/vdb 0 0"
+dmsetup resume other
+check "with a table that does not know NOWAIT nothing fails" timeout 60 fio --name=nowait \
+	--filename="$dev" --direct=1 --ioengine=io_uring --iodepth=4 --rw=randrw --bs=4k \
+	--size=8M --io_size=1M --allow_file_create=0
+equal "nor is there an error" "$(kctl stat "${dev#/dev/ubdmap}" errors)" 0
+
+# What was not flushed is when the device goes; where that fails somebody has to know.
+check "a raw disk needs no mapper" ubdmap detach "$dev"
+dd if=known of="$dev" bs=1M count=1 oflag=direct status=none
+modprobe dm-flakey
+dmsetup suspend other
+dmsetup load other --table "0 $sectors flakey /dev/vdb 0 0 1000"
+dmsetup resume other
+refuses "del tells that the last flush has failed" timeout 60 ubdmap del "$dev"
+check "and the device is gone" nothing_left
+dmsetup remove other
+
+# Who writes to us must not change a page that a disk below has a checksum of.
+stable() {
+	cat "/sys/block/${1#/dev/}/queue/stable_writes"
+}
+for wanted in 1 0; do
+	echo $wanted >/sys/block/vdb/queue/stable_writes
+	dev=$(ubdmap add /dev/vdb)
+	equal "pages are stable if the disk wants that: $wanted" "$(stable "$dev")" $wanted
+	ubdmap del "$dev"
+done
+
 # --- a file that shrinks, or goes ---
 
 data a.raw 16
@@ -191,3 +228,28 @@ refuses "with an error" wait $sync
 check "then it can be unmounted" timeout 60 umount /tmp/mnt
 check "its image is sound, but for leaks" sh -c \
 	'qemu-img check outer.qcow2; rc=$?; [ $rc = 0 ] || [ $rc = 3 ]'
+
+# --- the time for another mapper to come ---
+
+# It is over when nobody has come, and not begun again by who came and went.
+qemu-img create -q -f qcow2 thin.qcow2 16M
+dev=$(ubdmap add --orphan-timeout $((4 * ${UBDMAP_SLOW:-1})) thin.qcow2)
+n=${dev#/dev/ubdmap}
+orphan
+kmap -a "$n" -s armed thin.qcow2 &
+other=$!
+attached() {
+	[ "$(field mapper "$dev")" = $other ]
+}
+check "another mapper has come" until_true 10 attached
+dd if="$dev" of=/dev/null bs=4k count=1 iflag=direct 2>/tmp/late &
+reader=$!
+sleep $((7 * ${UBDMAP_SLOW:-1}))
+check "what waits waits for it, whatever the time" kill -0 $reader
+kill -KILL $other
+ended() {
+	! kill -0 $reader
+}
+check "it goes, and the time is over" until_true 3 ended
+refuses "for what has waited" wait $reader
+check "the device is deleted" timeout 60 kctl del -f "$n"
