@@ -138,7 +138,7 @@ void chg_apply(struct q2w *w, struct pend *p, struct chg *c, uint64_t next)
 /* A tid that a cluster has from now on. */
 static void note_tid(struct chg *c, uint64_t tid)
 {
-	if (c->oldest)
+	if (c->in_snap ? c->newer : c->oldest)
 		c->again = true;
 	if (c->in_snap) {
 		if (!c->newer)

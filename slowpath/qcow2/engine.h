@@ -64,7 +64,8 @@ struct run {
  * @in_snap: it is part of the open round
  * @sent: its latest change is not acknowledged
  * @busy: somebody makes its new content
- * @again: changed more than once since it was clean
+ * @again: changed more than once since what the file has, or with @in_snap will have:
+ *	    perhaps that is not what it reads
  * @seen: sp_finish(): the kernel has an extent for it
  * @touched: sp_finish(): and has written to it
  */

@@ -49,8 +49,8 @@ static void mark_touched(struct q2w *w, const struct sp_extent *ext, unsigned in
 }
 
 /*
- * Changes that only made room.  With more than one change since the last commit
- * the file's entry is not what the cluster reads: such a cluster is linked.
+ * Changes that only made room.  With more than one change since the round that made
+ * the file's entry, that is not what the cluster reads: such a cluster is linked.
  */
 static void give_back(struct q2w *w)
 {

@@ -81,6 +81,8 @@ static int note(struct q2w *w, const struct sp_extent *e, struct chg *c)
 		return -EIO;
 	c->snap = next;
 	c->seen = true;
+	/* An extent tells of the latest change only; there may have been zeros before. */
+	c->again = !reads_zero(w, c->file);
 	if (!c->oldest || e->tid < c->oldest)
 		c->oldest = e->tid;
 	return 0;

@@ -50,6 +50,7 @@ bool round_snapshot(struct sp_image *img, uint64_t *tid)
 		c->in_snap = true;
 		c->snap = entry_get(w, c->gc);
 		c->newer = 0;
+		c->again = false;
 		w->snap[w->snap_nr++] = c;
 		f1 |= c->f1 > img->sync_done;
 	}
@@ -166,7 +167,6 @@ void round_committed(struct sp_image *img)
 		c->in_snap = false;
 		c->oldest = c->newer;
 		c->newer = 0;
-		c->again = false;
 		if (!same_storage(w->q, old, c->file) &&
 		    !same_storage(w->q, old, entry_get(w, c->gc)))
 			hc_drop_entry(w, old);

@@ -62,6 +62,85 @@ static MAYBE_UNUSED void begin(void)
 	open_dev();
 }
 
+/* ---- a file that has little room ---- */
+
+/*
+ * Free clusters on both sides of G_BETWEEN's, and the file does not grow: the first
+ * eight are the reserve, the others the pool, in two runs.  Below it, if it is to have
+ * something there, a file with NR_BELOW clusters of 0x77.
+ */
+#define CR_BETWEEN	30
+#define CR_ROOM		40
+#define G_BETWEEN	115
+#define NR_BELOW	128
+#define NARROW_POOL	(CR_ROOM - CR_END - 1 - 8)
+
+static int growth_error;		/* what it says to who wants more */
+static unsigned int growth_fails;	/* how often */
+
+static MAYBE_UNUSED int narrow(const struct sp_file *f, enum sp_io_op op, const void *buf,
+			       uint64_t off, uint64_t len)
+{
+	(void)buf; (void)len;
+	if (!f || op != SP_IO_TRUNCATE || off <= AT(CR_ROOM) || !growth_fails)
+		return 0;
+	growth_fails--;
+	return growth_error;
+}
+
+static MAYBE_UNUSED void begin_narrow(bool backing)
+{
+	static uint8_t initial[NR_SECT], below[NR_SECT];
+	static char all[NR_BELOW * CRAFT_CLUSTER];
+	struct craft c;
+	int fd;
+
+	fdev_read_hook = NULL;
+	fdev_reply_hook = NULL;
+	memset(below, 0, sizeof(below));
+	if (backing)
+		memset(below, 0x77, SECT(NR_BELOW));
+	memcpy(initial, below, sizeof(initial));
+	memset(initial + SECT(G_DATA), 0x11, CRAFT_SECTORS);
+	memset(initial + SECT(G_ZERO), 0, 2 * CRAFT_SECTORS);
+	memset(initial + SECT(G_PACKED), 0x33, CRAFT_SECTORS);
+	memset(initial + SECT(G_DATA2), 0x55, CRAFT_SECTORS);
+	memset(initial + SECT(G_BETWEEN), 0x41, CRAFT_SECTORS);
+	craft_new(&c);
+	craft_be64(&c, craft_l2(G_BETWEEN), AT(CR_BETWEEN) | QC_COPIED);
+	c.buf[craft_rc(CR_BETWEEN) + 1] = 1;
+	if (backing) {
+		memset(all, 0x77, sizeof(all));
+		write_file(in_scratch("base"), all, sizeof(all));
+		craft_backing(&c, "base", 4, "raw");
+	}
+	unlink(in_scratch("img.qcow2"));
+	write_file(in_scratch("img.qcow2"), c.buf, c.size);
+	free(c.buf);
+	memset(all, 0x41, CRAFT_CLUSTER);
+	fd = open(in_scratch("img.qcow2"), O_RDWR | O_CLOEXEC);
+	assert_int_equal(pwrite(fd, all, CRAFT_CLUSTER, AT(CR_BETWEEN)), CRAFT_CLUSTER);
+	assert_int_equal(ftruncate(fd, AT(CR_ROOM)), 0);
+	close(fd);
+	rec_start(in_scratch("img.qcow2"), NR_SECT, initial, backing ? below : NULL);
+	growth_error = -ENOSPC;
+	growth_fails = 10;
+	rec_before = narrow;
+	open_dev();
+}
+
+/* All that there is. */
+static MAYBE_UNUSED void drain_pool(void)
+{
+	struct sp_stats s;
+
+	assert_int_equal(rec_write(dev, SECT(200), SECT(NARROW_POOL), 1, false), 0);
+	fdev_settle(dev);
+	sp_stats(fdev_image(dev), &s);
+	assert_int_equal(s.pool, 0);
+	assert_int_equal(fdev_stats(dev)->holds, 0);
+}
+
 static MAYBE_UNUSED void decide(void)
 {
 	char why[300];
