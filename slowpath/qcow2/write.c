@@ -185,7 +185,8 @@ static int write_over(struct q2w *w, const struct sp_req *req, uint64_t gc,
 {
 	uint64_t n = whole(w, req, gc);
 
-	if (!w->pool_total || (table_missing(w, gc) && !w->reserve_nr))
+	if (class != CLASS_KEPT &&
+	    (!w->pool_total || (table_missing(w, gc) && !w->reserve_nr)))
 		return need_pool(need, n ? n : 1);
 	if (n && class != CLASS_KEPT) {
 		if (n > w->pool_total && w->pool_total < MAX_CHANGE / 8)

@@ -190,6 +190,31 @@ static void r16_an_open_round_keeps_what_it_names(void **state)
 	finish();
 }
 
+/* ---- who needs no room, and who gets what there is ---- */
+
+/*
+ * A zero cluster that kept its place is made zero there: it takes nothing from the pool.
+ *
+ * Fails without "class != CLASS_KEPT" at the first condition of write_over() in
+ * qcow2/write.c: it waits.
+ */
+static void r29_a_zero_cluster_that_kept_its_place_needs_no_room(void **state)
+{
+	unsigned int i;
+
+	(void)state;
+	for (i = 0; i < 2; i++) {	/* in part, and whole */
+		begin_narrow(false);
+		drain_pool();
+		growth_fails = 1;
+		put(G_ZERO_ALLOC, i ? CRAFT_SECTORS : 1, 0x44);
+		assert_int_equal(growth_fails, 1);
+		assert_int_equal(fdev_stats(dev)->holds, 0);
+		flush();
+		finish();
+	}
+}
+
 /* ---- 9: one failed fdatasync, in the background ---- */
 
 static bool sync_fails, kernel_hears;
@@ -367,6 +392,7 @@ int main(void)
 		TEST(t8_the_table_moves_behind_a_long_tail),
 		TEST(t8_kill_at_any_step_on_a_full_disk),
 		TEST(r16_an_open_round_keeps_what_it_names),
+		TEST(r29_a_zero_cluster_that_kept_its_place_needs_no_room),
 		TEST(t9_one_failed_background_fdatasync),
 		TEST(t10_locks),
 	};
