@@ -70,7 +70,7 @@ static int get_pool(struct sp_image *img, uint64_t clusters)
 	struct q2w *w = img->layers[0].q->w;
 	int rc = pool_refill(w, clusters, 1);
 
-	if (rc != -ENOSPC || !w->nr_chg)
+	if (!no_longer(rc) || !w->nr_chg)
 		return rc;
 	rc = commit_upto(img, img->next_tid - 1);
 	if (rc)
@@ -101,7 +101,7 @@ static int fulfil(struct sp_image *img, const struct sp_req *req, struct need *n
 		break;
 	}
 	/* What was discarded and not committed may be what is missing. */
-	if ((rc == -ENOSPC || rc == -EDQUOT) && img->oldest_ms)
+	if (is_full(rc) && img->oldest_ms)
 		img->oldest_ms = 1;
 	return rc;
 }

@@ -37,6 +37,12 @@
 #define AHEAD_MAX_BYTES		(8u << 20)	/* mapped ahead of a writer */
 #define RESERVE_MAX		256
 
+/* The file gets no longer: what it has, or a commit brings back, is all there is. */
+static inline bool no_longer(int rc)
+{
+	return is_full(rc) || rc == -EFBIG;
+}
+
 /* --- host clusters (cluster.c) --------------------------------------------- */
 
 enum hc_state { HC_FREE, HC_USED, HC_DROP, HC_POOL, HC_RESERVE };

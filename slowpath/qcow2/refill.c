@@ -172,7 +172,7 @@ static int collect(struct q2w *w, uint64_t want, struct hcs *v, struct hcs *fres
 		release(w, v, want);
 	if (!rc && v->nr < want) {
 		rc = take_new(w, want - v->nr, fresh);
-		if (rc == -ENOSPC && v->nr)
+		if (no_longer(rc) && v->nr)
 			rc = 0;
 	}
 	return rc;
@@ -219,12 +219,12 @@ static void adapt(struct q2w *w)
 		w->batch *= 2;
 }
 
-/* A disk that is full is asked for no more than has to be. */
+/* A disk that is full, or a file that gets no longer, is asked for no more than has to be. */
 static void note_refill(struct q2w *w, int rc)
 {
 	if (!rc)
 		w->last_refill = now_ms();
-	else if (is_full(rc))
+	else if (no_longer(rc))
 		w->batch = 0;
 }
 

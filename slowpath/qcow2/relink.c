@@ -164,7 +164,7 @@ static int get_table(struct q2w *w, uint64_t gc)
 
 	while ((rc = table_ensure(w, gc)) == -ENOSPC) {
 		rc = pool_refill(w, 0, 1);
-		if (rc && !(rc == -ENOSPC && w->reserve_nr))
+		if (rc && !(no_longer(rc) && w->reserve_nr))
 			break;
 	}
 	return rc;

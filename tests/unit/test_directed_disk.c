@@ -215,6 +215,37 @@ static void r29_a_zero_cluster_that_kept_its_place_needs_no_room(void **state)
 	}
 }
 
+/*
+ * However the file is kept from growing, by its disk, a quota or a limit: what
+ * was dropped is there to be used, and what a commit drops.
+ *
+ * Fails with -ENOSPC alone in place of no_longer() in collect() or note_refill() of
+ * qcow2/refill.c (the reserve takes it all), or in get_pool() of qcow2/engine.c: a write
+ * waits, or fails.
+ */
+static void r29_what_was_dropped_is_used_whatever_the_error(void **state)
+{
+	static const int errors[] = { -ENOSPC, -EDQUOT, -EFBIG };
+	unsigned int i;
+
+	(void)state;
+	for (i = 0; i < 6; i++) {
+		begin_narrow(false);
+		drain_pool();
+		flush();
+		growth_error = errors[i / 2];
+		growth_fails = 5;
+		assert_int_equal(rec_zeroes(dev, SECT(200), SECT(8), false), 0);
+		fdev_settle(dev);
+		if (i & 1)
+			flush();
+		put(300, 1, 0x44);
+		assert_int_equal(fdev_stats(dev)->holds, 0);
+		assert_in_range(growth_fails, 0, 4);
+		finish();
+	}
+}
+
 /* ---- 9: one failed fdatasync, in the background ---- */
 
 static bool sync_fails, kernel_hears;
@@ -393,6 +424,7 @@ int main(void)
 		TEST(t8_kill_at_any_step_on_a_full_disk),
 		TEST(r16_an_open_round_keeps_what_it_names),
 		TEST(r29_a_zero_cluster_that_kept_its_place_needs_no_room),
+		TEST(r29_what_was_dropped_is_used_whatever_the_error),
 		TEST(t9_one_failed_background_fdatasync),
 		TEST(t10_locks),
 	};
