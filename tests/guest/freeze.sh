@@ -61,8 +61,12 @@ in_flight() {
 	awk '{ exit !($9 >= 300) }' "/sys/block/${dev#/dev/}/stat"
 }
 check "hundreds of writes wait for the thaw" until_true 20 in_flight
-check "what is in memory is read meanwhile" timeout 5 \
-	dd if="$dev" of=/tmp/read bs=64k count=2 iflag=direct status=none
+dd if="$dev" of=/tmp/read bs=64k count=2 iflag=direct status=none &
+reader=$!
+has_read() {
+	! kill -0 $reader
+}
+check "what is in memory is read meanwhile" until_true 5 has_read
 fsfreeze -u /tmp/below
 check "it is what it should be" cmp -n 131072 src.raw /tmp/read
 check "then the writes go on" wait $load
