@@ -265,6 +265,7 @@ struct sp_image {
 
 	uint64_t next_tid;
 	struct list pending;		/* struct pend */
+	uint64_t given_back;		/* lowest tid that is never committed, 0: none */
 	uint64_t oldest_ms;		/* when the oldest change was made, 0: none */
 	uint64_t work_at;		/* when sp_work() is to be called next, ms */
 

@@ -173,7 +173,11 @@ struct pend *pend_find(struct sp_image *img, uint64_t token)
  */
 uint64_t pend_floor(const struct sp_image *img)
 {
-	if (list_empty(&img->pending))
-		return img->next_tid - 1;
-	return list_entry(img->pending.next, struct pend, link)->tid - 1;
+	uint64_t floor = img->next_tid - 1;
+
+	if (!list_empty(&img->pending))
+		floor = list_entry(img->pending.next, struct pend, link)->tid - 1;
+	if (img->given_back && img->given_back <= floor)
+		floor = img->given_back - 1;
+	return floor;
 }

@@ -51,6 +51,9 @@ static void mark_touched(struct q2w *w, const struct sp_extent *ext, unsigned in
 /*
  * Changes that only made room.  With more than one change since the round that made
  * the file's entry, that is not what the cluster reads: such a cluster is linked.
+ *
+ * The kernel has the extents still, and keeps them if we die before it is told of the
+ * end.  So they stay uncommitted: the next mapper has to hear of them.
  */
 static void give_back(struct q2w *w)
 {
@@ -68,6 +71,8 @@ static void give_back(struct q2w *w)
 			continue;
 		entry_set(w, c->gc, c->file);
 		hc_drop_entry(w, entry);
+		if (!w->img->given_back || c->oldest < w->img->given_back)
+			w->img->given_back = c->oldest;
 		c->oldest = 0;
 		chg_put(w, c);
 	}
@@ -181,7 +186,7 @@ int q2_finish(struct sp_image *img, const struct sp_extent *ext, unsigned int nr
 	settle(w, ext, nr);
 	mark_touched(w, ext, nr);
 	give_back(w);
-	rc = commit_upto(img, img->next_tid - 1);
+	rc = commit_upto(img, pend_floor(img));
 	if (!rc) {
 		refill_begin(w);
 		rc = clean(w);
