@@ -7,6 +7,10 @@
  * fdatasync; then the entries become the extents.  What the file had there
  * goes the usual way after the first commit.
  *
+ * Storage may lie behind the end of the file: a clean end gives back what nobody wrote
+ * to and cuts the file, and the mapper may die before the kernel is told (finish.c).
+ * What was there was zeros, which is what the file has when it is as long again.
+ *
  * A PLACE in flight is neither old nor new yet: its storage is kept, its
  * acknowledgement is waited for, and FLUSHes with it.
  */
@@ -14,6 +18,8 @@
 #include <stdlib.h>
 
 #include "engine.h"
+
+#define CUT_BYTES	(256ull << 20)	/* of pool, reserve, and what was dropped */
 
 static int contradiction(struct q2w *w, const struct sp_extent *e, struct sp_err *err)
 {
@@ -195,6 +201,67 @@ static int link_all(struct q2w *w)
 	return rc;
 }
 
+/* Behind the last cluster that an extent means; 0: none, or a nonsense. */
+static uint64_t storage_end(const struct q2w *w, const struct sp_extent *e)
+{
+	uint64_t size = w->img->info.size;
+
+	if (!e->tid || e->type != SP_LINEAR || e->store || e->flags & SP_EXT_PLACING ||
+	    !e->len || e->lba >= size || e->len > size - e->lba || e->off > UINT64_MAX / 2)
+		return 0;
+	return ((e->off + e->len - 1) >> w->q->csect_bits) + 1;
+}
+
+/* Longer than this no file is that was cut: all of the disk, all of its tables, the pool. */
+static uint64_t longest(const struct q2w *w)
+{
+	return w->nb + 2 * w->q->nr_gc + (CUT_BYTES >> w->q->cbits);
+}
+
+/*
+ * Something that was written to behind the end is not of that kind: it has made the file
+ * longer by itself, or somebody else has cut it.  Hits go on while we attach, so the
+ * size counts that the file has now.
+ */
+static bool is_lost(const struct q2w *w, const struct sp_extent *e)
+{
+	uint64_t bytes;
+
+	return e->flags & SP_EXT_TOUCHED && e->off >> w->q->csect_bits >= w->nb &&
+	       (sp_file_size(w->file, &bytes) || e->off >= bytes >> SP_SECTOR_SHIFT);
+}
+
+/*
+ * Clusters for what lies behind the end, FREE as yet; the file follows with
+ * q2_prepare(), when nothing contradicts it.
+ */
+static int reach_all(struct q2w *w, const struct sp_extent *ext, unsigned int nr,
+		     struct sp_err *err)
+{
+	uint64_t nb = w->nb, max = longest(w), per = ref_per_block(w->q), end;
+	int rc;
+
+	for (unsigned int i = 0; !w->file->blockdev && i < nr; i++) {
+		end = storage_end(w, &ext[i]);
+		if (end <= w->nb)
+			continue;
+		if (end > max || is_lost(w, &ext[i]))
+			return contradiction(w, &ext[i], err);
+		if (end > nb)
+			nb = end;
+	}
+	if (nb == w->nb)
+		return 0;
+	rc = hc_grow(w, nb);
+	if (rc)
+		return rc;
+	for (uint64_t bi = w->nb / per; bi * per < nb; bi++)
+		w->blocks_missing |= bi >= w->rt_n || !w->rt[bi];
+	w->nr_free += nb - w->nb;
+	w->nb = nb;
+	return 0;
+}
+
 /**
  * q2_relink - see sp_relink()
  * @img: the image
@@ -213,6 +280,7 @@ int q2_relink(struct sp_image *img, const struct sp_extent *ext, unsigned int nr
 	/* Extents that are clean may be writable already, if it was prepared. */
 	if (!nr && w->q->version >= 3 && !(w->q->incompat & Q2_INCOMPAT_DIRTY))
 		return 0;
+	rc = reach_all(w, ext, nr, err);
 	for (unsigned int i = 0; !rc && i < nr; i++)
 		rc = note_extent(w, &ext[i], err);
 	if (!rc)
