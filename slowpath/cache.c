@@ -137,6 +137,10 @@ static int set_size(struct cache *c, uint64_t bytes, struct sp_err *err)
 	return size > there ? sp_file_truncate(&c->file, size) : 0;
 }
 
+/*
+ * The fence of one that is new is nobody else's: it is for the mapper after us, which
+ * has to wait for what our workers are still about to bring here.
+ */
 static int open_memory(struct cache *c, uint64_t bytes, int fd, struct sp_err *err)
 {
 	int made = -1, rc;
@@ -151,7 +155,7 @@ static int open_memory(struct cache *c, uint64_t bytes, int fd, struct sp_err *e
 		close(made);
 	if (!rc)
 		rc = sp_file_set_buffered(&c->file);
-	if (!rc && fd >= 0)
+	if (!rc)
 		rc = sp_lock_fence(&c->file, FENCE_MS, err);
 	if (!rc)
 		rc = set_size(c, bytes, err);

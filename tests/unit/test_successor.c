@@ -121,6 +121,92 @@ static void a_larger_cache_grows(void **state)
 	free(plain);
 }
 
+/* What a worker is about to bring to the cache when its mapper is replaced. */
+static struct {
+	bool held, let_go, opened;	/* atomic access */
+	int fds[2], read_rc, open_rc;
+	struct sp_image *next;
+} late;
+
+#define get(x)		__atomic_load_n(&(x), __ATOMIC_ACQUIRE)
+#define set(x, v)	__atomic_store_n(&(x), v, __ATOMIC_RELEASE)
+
+static int hold_fill(const struct sp_file *f, enum sp_io_op op, const void *buf,
+		     uint64_t off, uint64_t len)
+{
+	(void)buf; (void)off; (void)len;
+	if (op != SP_IO_WRITE || strcmp(f->path, "(cache)"))
+		return 0;
+	set(late.held, true);
+	while (!get(late.let_go))
+		usleep(1000);
+	return 0;
+}
+
+static void *fill_late(void *arg)
+{
+	late.read_rc = fdev_read(dev, arg, SECT(G_PACKED), 1);
+	return NULL;
+}
+
+static void on_reply(void *ctx, const struct sp_req *req, const struct sp_reply *r)
+{
+	(void)ctx; (void)req; (void)r;
+}
+
+static void *open_next(void *arg)
+{
+	const struct sp_ops ops = { .reply = on_reply };
+	const struct sp_options o = { .path = arg, .format = "qcow2", .read_only = true,
+				      .fds = late.fds, .nr_fds = 2, .ops = &ops };
+	struct sp_err why;
+
+	late.open_rc = sp_open(&late.next, &o, &why);
+	set(late.opened, true);
+	return NULL;
+}
+
+static void open_sound_read_only(void)
+{
+	struct craft c;
+
+	craft_new(&c);
+	store(&c, "img.qcow2");
+	assert_int_equal(try_open_as("img.qcow2", "qcow2", true), 0);
+	for (unsigned int i = 0; i < 2; i++)
+		late.fds[i] = dup(sp_store(fdev_image(dev), i)->fd);
+}
+
+/* The next one may have given the place to something else by then. */
+static void who_made_the_cache_is_waited_for_too(void **state)
+{
+	pthread_t filler, opener;
+	char buf[512];
+	bool early;
+
+	(void)state;
+	open_sound_read_only();
+	sp_io_hook = hold_fill;
+	pthread_create(&filler, NULL, fill_late, buf);
+	while (!get(late.held))
+		usleep(1000);
+	pthread_create(&opener, NULL, open_next, (void *)in_scratch("img.qcow2"));
+	usleep(150000);
+	early = get(late.opened);
+	set(late.let_go, true);
+	pthread_join(filler, NULL);
+	sp_io_hook = NULL;
+	fdev_drop(dev);
+	pthread_join(opener, NULL);
+	close(late.fds[0]);
+	close(late.fds[1]);
+	sp_close(late.next);
+	assert_int_equal(late.read_rc, 0);
+	assert_int_equal(buf[0], 0x33);
+	assert_int_equal(late.open_rc, 0);
+	assert_false(early);
+}
+
 /* ---- a cluster that was not all there ---- */
 
 static unsigned int answers, changes;	/* to writes; those that leave something to commit */
@@ -328,6 +414,7 @@ int main(void)
 		cmocka_unit_test(a_smaller_cache_leaves_what_the_kernel_has),
 		cmocka_unit_test(all_of_a_cache_that_was_taken_over_is_used_again),
 		cmocka_unit_test(a_larger_cache_grows),
+		cmocka_unit_test(who_made_the_cache_is_waited_for_too),
 		TEST(zeros_behind_the_end_can_be_written_to),
 		TEST(zeros_behind_an_end_that_another_mapper_saw_too),
 		TEST(a_sector_with_the_end_in_it_too),
