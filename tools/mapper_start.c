@@ -314,7 +314,8 @@ static int ask_for_room(struct mapper_process *p, struct ubdm_ctl *ctl,
 
 /*
  * It commits first, which takes a moment; if it is stopped or hangs it is killed,
- * which is as safe.
+ * which is as safe.  Not while its device is being deleted: then it completes the
+ * image, which may take long, and without it the deletion would fail.
  */
 static int wait_for_room(struct mapper_process *p, struct ubdm_ctl *ctl,
 			 struct old_mapper *old)
@@ -333,6 +334,8 @@ static int wait_for_room(struct mapper_process *p, struct ubdm_ctl *ctl,
 			ret = ask_for_room(p, ctl, old, dev.mapper_pid);
 			if (ret)
 				return ret;
+			old->asked_ms = ms;
+		} else if (dev.state == UBDM_STATE_DYING) {
 			old->asked_ms = ms;
 		} else if (old->pid && !old->killed &&
 			   ms - old->asked_ms >= ROOM_PATIENCE_MS) {
