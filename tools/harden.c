@@ -7,6 +7,7 @@
  */
 #include <fcntl.h>
 #include <malloc.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -65,4 +66,15 @@ void harden_process(void)
 	setpriority(PRIO_PROCESS, 0, -20);
 	spare_from_oom();
 	lock_memory();
+}
+
+void lift_file_limit(void)
+{
+	struct rlimit r = { RLIM_INFINITY, RLIM_INFINITY };
+
+	signal(SIGXFSZ, SIG_IGN);
+	if (!setrlimit(RLIMIT_FSIZE, &r) || getrlimit(RLIMIT_FSIZE, &r))
+		return;
+	r.rlim_cur = r.rlim_max;
+	setrlimit(RLIMIT_FSIZE, &r);
 }

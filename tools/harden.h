@@ -15,4 +15,13 @@
  */
 void harden_process(void);
 
+/**
+ * lift_file_limit - whoever started us limited his own files, not the image: no
+ *	RLIMIT_FSIZE, or as high a one as permitted, and past it EFBIG instead of
+ *	SIGXFSZ, which would kill the next mapper as well
+ *
+ * Before the keeper forks: mappers inherit it.
+ */
+void lift_file_limit(void);
+
 #endif /* UBDMAP_HARDEN_H */

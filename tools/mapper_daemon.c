@@ -474,6 +474,7 @@ static int run_mapper(int argc, char **argv)
 	if (ret)
 		return tell_failure(&p, EXIT_FAIL, "%s: %s", p.opt.image,
 				    strerror(-ret));
+	lift_file_limit();
 	if (chdir("/"))
 		return tell_failure(&p, EXIT_FAIL, "/: %s", strerror(errno));
 	if (!p.opt.foreground) {
