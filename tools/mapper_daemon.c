@@ -131,6 +131,8 @@ static enum mapper_end doze(struct mapper_process *p, int ms)
 	p->work = false;
 	end = p->end;
 	p->end = END_NONE;
+	if (end)
+		p->came_to = end;
 	pthread_mutex_unlock(&p->lock);
 	return end;
 }
@@ -397,9 +399,20 @@ static int begin(struct mapper_process *p)
 	return p->opt.attach ? mapper_begin_attach(p) : mapper_begin_new(p);
 }
 
+/* Who asks for room while the image is being finished has come too late. */
+static bool has_left(struct mapper_process *p)
+{
+	bool finishing;
+
+	pthread_mutex_lock(&p->lock);
+	finishing = p->came_to == END_FINISH;
+	pthread_mutex_unlock(&p->lock);
+	return p->leaving && !finishing;
+}
+
 static int end(struct mapper_process *p, int gone)
 {
-	if (p->leaving)
+	if (has_left(p))
 		_exit(EXIT_HANDED_OVER);
 	if (gone) {
 		/* Threads may be anywhere; what they hold is the kernel's. */

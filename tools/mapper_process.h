@@ -51,6 +51,7 @@ struct mapper_process {
 	pthread_cond_t wake;
 	bool work; /* under lock */
 	enum mapper_end end; /* wanted; under lock */
+	enum mapper_end came_to; /* back is at it, or was last; under lock */
 
 	bool ready; /* main only, as the next */
 	unsigned int withdraw; /* tries left to delete the device */
