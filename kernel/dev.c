@@ -522,6 +522,7 @@ int ubdm_dev_attach(struct ubdm_chan *chan, struct ubdm_dev *dev)
 		ret = -EBUSY;
 	} else {
 		dev->epoch++;
+		dev->attached_at = jiffies;
 		ubdm_ftab_requeue(&dev->ftab, dev->epoch, dev->tlb.max_tid);
 		dev->mapper_pid = task_tgid_nr(current);
 		dev->chan = chan;

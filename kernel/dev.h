@@ -132,6 +132,7 @@ struct ubdm_dev {
 	u32 orphan_timeout;		/* seconds, 0: none */
 	u32 space_timeout;		/* seconds, 0: none */
 	unsigned long orphaned_at;	/* jiffies */
+	unsigned long attached_at;	/* jiffies; of the mapper after that */
 	u32 mapper_pid;
 	const struct cred *owner;
 	char *ident, *format;

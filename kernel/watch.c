@@ -271,8 +271,8 @@ void ubdm_dev_watch_work(struct work_struct *work)
 {
 	struct ubdm_dev *dev = container_of(to_delayed_work(work),
 					    struct ubdm_dev, watch_work);
+	unsigned long since, began;
 	bool held, orphaned, waits;
-	unsigned long since;
 
 	if (READ_ONCE(dev->dead)) {
 		ubdm_dev_kill_waiters(dev);
@@ -285,12 +285,11 @@ void ubdm_dev_watch_work(struct work_struct *work)
 	spin_lock_irq(&dev->ftab.lock);
 	waits = ubdm_ftab_oldest(&dev->ftab, &since);
 	held = !list_empty(&dev->ftab.held);
-	/* Who is about to start has come in time. */
-	orphaned = dev->orphan_timeout && !dev->chan &&
-		   dev->state == UBDM_STATE_ORPHANED;
+	orphaned = dev->orphan_timeout && dev->state == UBDM_STATE_ORPHANED;
+	/* Who has come in time has as long again to start. */
+	began = dev->chan ? dev->attached_at : dev->orphaned_at;
 	spin_unlock_irq(&dev->ftab.lock);
-	if (orphaned && time_after(jiffies, dev->orphaned_at +
-				   dev->orphan_timeout * HZ))
+	if (orphaned && time_after(jiffies, began + dev->orphan_timeout * HZ))
 		ubdm_dev_kill_waiters(dev);
 	if (held || orphaned)
 		ubdm_dev_watch(dev, HZ / 10);
