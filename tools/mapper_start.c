@@ -194,21 +194,24 @@ int mapper_begin_new(struct mapper_process *p)
 	return ret;
 }
 
-static int take_over(struct mapper_process *p, struct ubdm_ctl *ctl)
+static int tell_not_attached(const struct mapper_process *p,
+			     const struct ubdm_ctl *ctl, int ret)
 {
-	struct ubdm_err err = { .msg = "" };
-	struct ubdm_device dev;
-	int ret;
-
-	ret = ubdm_ctl_attach(ctl, p->channel, p->index, &dev);
 	if (ret == -EBUSY)
 		return tell_failure(p, EXIT_BUSY,
 				    "%s: has a mapper; nothing to do",
 				    p->opt.attach);
-	if (ret)
-		return tell_failure(p, exit_status_of(ret), "%s: %s",
-				    p->opt.attach, why(ctl, ret));
-	ret = ubdm_mapper_takeover(&p->m, p->channel, &dev, p->opt.cache_bytes,
+	return tell_failure(p, exit_status_of(ret), "%s: %s", p->opt.attach,
+			    why(ctl, ret));
+}
+
+static int serve_attached(struct mapper_process *p,
+			  const struct ubdm_device *dev)
+{
+	struct ubdm_err err = { .msg = "" };
+	int ret;
+
+	ret = ubdm_mapper_takeover(&p->m, p->channel, dev, p->opt.cache_bytes,
 				   &mapper_ops, p, &err);
 	if (!ret)
 		ret = mapper_start_back(p);
@@ -216,6 +219,14 @@ static int take_over(struct mapper_process *p, struct ubdm_ctl *ctl)
 		return tell_failure(p, exit_status_of(ret), "%s: %s",
 				    p->opt.attach, err.msg);
 	return EXIT_OK;
+}
+
+static int attach(struct mapper_process *p, struct ubdm_ctl *ctl)
+{
+	struct ubdm_device dev;
+	int ret = ubdm_ctl_attach(ctl, p->channel, p->index, &dev);
+
+	return ret ? tell_not_attached(p, ctl, ret) : serve_attached(p, &dev);
 }
 
 /*
@@ -316,26 +327,30 @@ static int ask_for_room(struct mapper_process *p, struct ubdm_ctl *ctl,
  * It commits first, which takes a moment; if it is stopped or hangs it is killed,
  * which is as safe.  Not while its device is being deleted: then it completes the
  * image, which may take long, and without it the deletion would fail.
+ *
+ * Between its end and our attaching another one may have come: one that was killed
+ * has a keeper, which starts the next at once.  That one is asked in its turn.
  */
-static int wait_for_room(struct mapper_process *p, struct ubdm_ctl *ctl,
-			 struct old_mapper *old)
+static int attach_in_place(struct mapper_process *p, struct ubdm_ctl *ctl,
+			   struct old_mapper *old, struct ubdm_device *dev)
 {
-	struct ubdm_device dev;
-
 	for (int ms = 0; ms < ROOM_WAIT_MS; ms += VACANT_POLL_MS) {
-		int ret = ubdm_ctl_get(ctl, p->index, &dev);
+		int ret = ubdm_ctl_get(ctl, p->index, dev);
 
 		if (ret)
 			return tell_failure(p, exit_status_of(ret), "%s: %s",
 					    p->opt.attach, why(ctl, ret));
-		if (!dev.mapper_pid && dev.state != UBDM_STATE_DYING)
-			return EXIT_OK;
-		if (old->pid != dev.mapper_pid && is_served(&dev)) {
-			ret = ask_for_room(p, ctl, old, dev.mapper_pid);
+		if (!dev->mapper_pid && dev->state != UBDM_STATE_DYING) {
+			ret = ubdm_ctl_attach(ctl, p->channel, p->index, dev);
+			if (ret != -EBUSY)
+				return ret ? tell_not_attached(p, ctl, ret) :
+					     EXIT_OK;
+		} else if (old->pid != dev->mapper_pid && is_served(dev)) {
+			ret = ask_for_room(p, ctl, old, dev->mapper_pid);
 			if (ret)
 				return ret;
 			old->asked_ms = ms;
-		} else if (dev.state == UBDM_STATE_DYING) {
+		} else if (dev->state == UBDM_STATE_DYING) {
 			old->asked_ms = ms;
 		} else if (old->pid && !old->killed &&
 			   ms - old->asked_ms >= ROOM_PATIENCE_MS) {
@@ -349,14 +364,15 @@ static int wait_for_room(struct mapper_process *p, struct ubdm_ctl *ctl,
 			    p->opt.attach);
 }
 
-static int make_room(struct mapper_process *p, struct ubdm_ctl *ctl)
+static int take_over(struct mapper_process *p, struct ubdm_ctl *ctl)
 {
 	struct old_mapper old = { .fd = -1 };
-	int ret = wait_for_room(p, ctl, &old);
+	struct ubdm_device dev;
+	int ret = attach_in_place(p, ctl, &old, &dev);
 
 	if (old.fd >= 0)
 		close(old.fd);
-	return ret;
+	return ret ? ret : serve_attached(p, &dev);
 }
 
 /* Serves already; whether it can do without us as well is another question. */
@@ -393,10 +409,9 @@ static int begin_attach(struct mapper_process *p, bool next)
 		return ret;
 	if (next)
 		ret = wait_vacant(p, ctl);
-	else if (p->opt.take_over)
-		ret = make_room(p, ctl);
 	if (!ret)
-		ret = take_over(p, ctl);
+		ret = p->opt.take_over && !next ? take_over(p, ctl) :
+						  attach(p, ctl);
 	/* Another one that tries now may fail: have us called again then. */
 	if (next && ret == EXIT_BUSY)
 		ret = wait_vacant(p, ctl) ?: EXIT_FAIL;

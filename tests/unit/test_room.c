@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * test_room.c - whom an upgrade kills: the mapper that serves a device is asked to make
- * room, and killed if it does not; not one whose device is being deleted.
+ * room, and killed if it does not; so is one that comes meanwhile, but not one whose
+ * device is being deleted.
  *
  * That mapper is a process that is told nothing and does nothing.  What the driver says
  * of the device is ours, by the time that was waited, which does not pass.
@@ -24,6 +25,7 @@ static int dying_from, dying_till;	/* the device is being deleted then */
 static bool gone_after;			/* and its mapper has gone afterwards */
 static int died_at;			/* -1: it lives */
 static bool attached;
+static pid_t rival;			/* attaches before us, once; 0: nobody */
 
 /* ---- the driver, and time ---- */
 
@@ -96,6 +98,12 @@ int __wrap_ubdm_ctl_attach(struct ubdm_ctl *ctl, int channel, uint32_t index,
 			   struct ubdm_device *dev)
 {
 	(void)ctl; (void)index; (void)dev;
+	if (rival) {
+		mapper = rival;
+		rival = 0;
+		died_at = -1;
+		return -EBUSY;
+	}
 	attached = true;
 	close(channel);
 	return -ENOMEM;			/* that is enough */
@@ -168,22 +176,17 @@ int mapper_detach(struct mapper_process *p)
 
 /* ---- tests ---- */
 
-static void upgrade(int from, int till, bool gone)
+/* Asked to make room it does, or not. */
+static pid_t make_mapper(bool willing)
 {
-	struct mapper_process p = { .opt = { .attach = "ubdmap0", .take_over = true } };
 	int up[2];
+	pid_t pid;
 	char c;
 
-	dying_from = from;
-	dying_till = till;
-	gone_after = gone;
-	now = 0;
-	died_at = -1;
-	attached = false;
 	assert_int_equal(pipe(up), 0);
-	mapper = fork();
-	if (!mapper) {
-		signal(SIGUSR1, SIG_IGN);
+	pid = fork();
+	if (!pid) {
+		signal(SIGUSR1, willing ? SIG_DFL : SIG_IGN);
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		prctl(PR_SET_NAME, MAPPER_NAME);
 		if (write(up[1], "", 1) == 1)
@@ -193,9 +196,28 @@ static void upgrade(int from, int till, bool gone)
 	assert_int_equal(read(up[0], &c, 1), 1);
 	close(up[0]);
 	close(up[1]);
+	return pid;
+}
+
+static void upgrade(int from, int till, bool gone)
+{
+	struct mapper_process p = { .opt = { .attach = "ubdmap0", .take_over = true } };
+	pid_t first, other = rival;
+
+	dying_from = from;
+	dying_till = till;
+	gone_after = gone;
+	now = 0;
+	died_at = -1;
+	attached = false;
+	first = mapper = make_mapper(false);
 	mapper_begin_attach(&p);
-	kill(mapper, SIGKILL);
-	waitpid(mapper, NULL, 0);
+	kill(first, SIGKILL);
+	waitpid(first, NULL, 0);
+	if (!other)
+		return;
+	kill(other, SIGKILL);
+	waitpid(other, NULL, 0);
 }
 
 static void one_that_makes_no_room_is_killed(void **state)
@@ -223,12 +245,33 @@ static void one_that_goes_on_serving_has_all_its_time(void **state)
 	assert_true(attached);
 }
 
+/* The keeper of the one that was killed has started another, which was faster than we. */
+static void one_that_came_in_between_is_asked_as_well(void **state)
+{
+	(void)state;
+	rival = make_mapper(true);
+	upgrade(0, 0, false);
+	assert_in_range(died_at, 5000, 9000);
+	assert_true(attached);
+}
+
+static void and_killed_if_it_makes_no_room_either(void **state)
+{
+	(void)state;
+	rival = make_mapper(false);
+	upgrade(0, 0, false);
+	assert_in_range(died_at, 10000, 20000);
+	assert_true(attached);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(one_that_makes_no_room_is_killed),
 		cmocka_unit_test(one_that_completes_its_image_is_not),
 		cmocka_unit_test(one_that_goes_on_serving_has_all_its_time),
+		cmocka_unit_test(one_that_came_in_between_is_asked_as_well),
+		cmocka_unit_test(and_killed_if_it_makes_no_room_either),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
