@@ -55,6 +55,7 @@ while [ "$rounds" -gt 0 ] || [ "$SECONDS" -lt "$end" ]; do
 		build/asan/test_powercut
 	run SEED="$seed" build/asan/test_directed
 	run SEED="$seed" build/asan/test_directed_disk
+	run SEED="$seed" build/asan/test_directed_end
 	run SEED="$seed" build/asan/test_cost
 	[ $((round % 4)) -ne 1 ] || run SEED="$seed" build/asan/test_sweep
 	[ ! -x build/asan/test_oracle ] || run ORACLE_SEED="$seed" build/asan/test_oracle
