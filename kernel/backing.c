@@ -41,6 +41,18 @@ static u32 dio_align(struct file *file)
 	return stat.dio_offset_align;
 }
 
+/*
+ * May it lie on @bdev?  Not on itself; and on another of ours only before it is a disk
+ * that others could lie on, so that no two are each other's: a bio would go round
+ * between them for ever.
+ */
+static bool is_loop(struct ubdm_dev *dev, struct block_device *bdev)
+{
+	if (is_own(dev, bdev))
+		return true;
+	return is_ours(bdev) && (dev->disk_added || (dev->chan && dev->chan->started));
+}
+
 static int check_file(struct ubdm_dev *dev, struct ubdm_backing *b)
 {
 	struct inode *inode = b->file->f_mapping->host;
@@ -64,7 +76,7 @@ static int check_file(struct ubdm_dev *dev, struct ubdm_backing *b)
 	if (S_ISBLK(inode->i_mode)) {
 		struct block_device *bdev = I_BDEV(inode);
 
-		if (is_own(dev, bdev))
+		if (is_loop(dev, bdev))
 			return -ELOOP;
 		if (bdev_is_zoned(bdev))
 			return -EOPNOTSUPP;
@@ -79,7 +91,7 @@ static int check_file(struct ubdm_dev *dev, struct ubdm_backing *b)
 	}
 	if (!S_ISREG(inode->i_mode))
 		return -EINVAL;
-	if (is_own(dev, inode->i_sb->s_bdev))
+	if (is_loop(dev, inode->i_sb->s_bdev))
 		return -ELOOP;
 	b->nowait = b->file->f_mode & FMODE_NOWAIT;
 	/*
@@ -93,6 +105,8 @@ static int check_file(struct ubdm_dev *dev, struct ubdm_backing *b)
 		if (!(b->file->f_mode & FMODE_CAN_ODIRECT) || !align ||
 		    align > dev->block_size)
 			return -EOPNOTSUPP;
+		/* The length of each piece of memory must be a multiple, too. */
+		b->mem_mask = align - 1;
 	}
 	return 0;
 }
@@ -270,6 +284,8 @@ int ubdm_backing_release_all(struct ubdm_dev *dev)
 		take_out(dev, i);
 		release(b);
 	}
+	/* Whoever waits for the device's end may unmount what its files lay on. */
+	flush_delayed_fput();
 	return ret;
 }
 

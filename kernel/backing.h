@@ -22,6 +22,7 @@ struct ubdm_backing {
 	bool write;
 	bool buffered;
 	bool nowait;			/* the file honours NOWAIT */
+	u32 mem_mask;			/* a file's, direct: of addresses and lengths, bytes */
 	bool may_try;			/* a file: the mapper may read it for a miss ... */
 	unsigned long try_after;	/* ... but not before, in jiffies */
 	bool dirty;			/* a write completed since the last sync */

@@ -68,20 +68,21 @@ static void park(struct ubdm_dev *dev, struct bio *bio, u8 kind)
 		queue_delayed_work(dev->sync_wq, &dev->watch_work, 0);
 }
 
-/* Cut off the part of @bio that the extent covers.  NULL: @bio has ended. */
+/*
+ * Cut off the part of @bio that the extent covers.
+ *
+ * NOWAIT ends here: where one half would have to wait, -EAGAIN came with the other's
+ * end, from an interrupt, and who had asked would take it for the disk's answer
+ * (io_uring repeats only what fails in its own task).
+ */
 static struct bio *cut(struct ubdm_dev *dev, struct bio *bio, u64 sectors)
 {
-	gfp_t gfp = bio->bi_opf & REQ_NOWAIT ? GFP_NOWAIT : GFP_NOIO;
 	struct bio *front;
 
 	if (likely(sectors >= bio_sectors(bio)))
 		return bio;
-	front = bio_split(bio, sectors, gfp, &dev->split_set);
-	if (IS_ERR_OR_NULL(front)) {
-		ubdm_bio_disown(bio);
-		bio_wouldblock_error(bio);
-		return NULL;
-	}
+	bio->bi_opf &= ~REQ_NOWAIT;
+	front = bio_split(bio, sectors, GFP_NOIO, &dev->split_set);
 	bio_chain(front, bio);
 	ubdm_bio_disown(bio);
 	submit_bio_noacct(bio);
@@ -105,11 +106,13 @@ static bool permitted(const struct ubdm_hit *hit, bool write)
 static void drive(struct ubdm_dev *dev, struct bio *bio, bool may_inline)
 {
 	u64 sector = bio->bi_iter.bi_sector;
+	blk_opf_t starved = bio->bi_opf & UBDM_BIO_STARVED;
 	struct ubdm_backing *b;
 	struct ubdm_hit hit;
 	bool write;
 	int idx;
 
+	bio->bi_opf &= ~UBDM_BIO_STARVED;
 	switch (bio_op(bio)) {
 	case REQ_OP_READ:
 		write = false;
@@ -157,15 +160,14 @@ static void drive(struct ubdm_dev *dev, struct bio *bio, bool may_inline)
 	if (hit.len - (sector - hit.lba) < bio_sectors(bio))
 		may_inline = false;
 	bio = cut(dev, bio, hit.len - (sector - hit.lba));
-	if (!bio) {
-		ubdm_io_leave(dev, idx);
-		return;
-	}
 	ubdm_bio_disown(bio);
 
 	if (likely(hit.type == UBDM_EXT_LINEAR)) {
 		ubdm_count_hit(dev, write, bio_sectors(bio));
 		b = READ_ONCE(dev->backing[hit.backing]);
+		/* A disk below is given the bio itself, and has a use of its own for it. */
+		if (unlikely(starved) && !b->bdev)
+			bio->bi_opf |= starved;
 		ubdm_hit(dev, bio, b, hit.off + (sector - hit.lba), hit.tid,
 			 idx, may_inline);
 		return;
@@ -244,10 +246,14 @@ void ubdm_submit_bio(struct bio *bio)
  * @dev: the device
  * @bio: was parked, or had its PREFLUSH done
  *
- * Context: a worker of the device.
+ * Whoever submitted it was told long ago that it would take a while: nobody waits
+ * for -EAGAIN any more.
+ *
+ * Context: a worker of the device, which may block.
  */
 void ubdm_bio_drive(struct ubdm_dev *dev, struct bio *bio)
 {
+	bio->bi_opf &= ~REQ_NOWAIT;
 	drive(dev, bio, false);
 }
 

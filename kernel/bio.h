@@ -40,6 +40,9 @@ struct ubdm_io {
 	};
 };
 
+/* In bi_opf, of a write to a file that found no space before. */
+#define UBDM_BIO_STARVED	REQ_DRV
+
 /*
  * A hit needs a struct ubdm_io and gives it back soon.  Each CPU keeps some, as
  * the slab allocator takes ten times as long, half of that to clear them

@@ -39,6 +39,8 @@ static void end_channel(struct ubdm_dev *dev)
 		dev->chan->stopped = true;
 		ubdm_fetch_cancel_all(dev->chan);
 		dev->chan = NULL;
+		/* What it was told to sync may not have been. */
+		ubdm_backing_dirty_all(dev, true);
 	}
 	spin_unlock_irq(&dev->ftab.lock);
 	mutex_unlock(&dev->cmd_mutex);
@@ -64,6 +66,9 @@ static void drain_all(struct ubdm_dev *dev)
 		flush_workqueue(dev->write_wq);
 		flush_workqueue(dev->wq);
 		synchronize_srcu_expedited(&dev->srcu);
+		/* A try may have begun behind the first of these and come back since. */
+		if (flush_work(&dev->redrive_work))
+			idle = false;
 		ubdm_dev_kill_waiters(dev);
 	} while (!idle || !bio_list_empty(&dev->flush) ||
 		 !bio_list_empty(&dev->redrive));
@@ -115,21 +120,34 @@ static void queue_remove(struct ubdm_dev *dev, unsigned long delay)
 		ubdm_dev_put(dev);	/* it was queued, with a reference */
 }
 
-/* The deletion is off: the mapper went away, or somebody has it open. */
-static void undelete(struct ubdm_dev *dev, int error)
+/* The deletion is off.  ftab.lock held. */
+static void take_back(struct ubdm_dev *dev)
 {
-	if (dev->disk_added) {
-		mutex_lock(&dev->disk->open_mutex);
-		dev->closing = false;
-		mutex_unlock(&dev->disk->open_mutex);
-	}
-	spin_lock_irq(&dev->ftab.lock);
 	/* Whoever comes next is not to finish. */
 	dev->want_shutdown = false;
 	if (dev->state == UBDM_STATE_DYING)
 		ubdm_dev_set_state(dev, ubdm_dev_living_state(dev));
-	spin_unlock_irq(&dev->ftab.lock);
+}
+
+/* After take_back(): openers come in again, unless it is being deleted once more. */
+static void reopen(struct ubdm_dev *dev, int error)
+{
+	if (dev->disk_added) {
+		mutex_lock(&dev->disk->open_mutex);
+		if (READ_ONCE(dev->state) != UBDM_STATE_DYING)
+			dev->closing = false;
+		mutex_unlock(&dev->disk->open_mutex);
+	}
 	ubdm_genl_event(dev, UBDM_EV_DELETED, error);
+}
+
+/* Somebody has it open, or it takes a mapper that is not there. */
+static void undelete(struct ubdm_dev *dev, int error)
+{
+	spin_lock_irq(&dev->ftab.lock);
+	take_back(dev);
+	spin_unlock_irq(&dev->ftab.lock);
+	reopen(dev, error);
 }
 
 /**
@@ -145,6 +163,11 @@ void ubdm_del_work(struct work_struct *work)
 
 	if (force)
 		make_dead(dev);
+	/* No START queues it from here on; who opens what it adds is seen below. */
+	if (!dev->disk_added) {
+		set_dying(dev);
+		flush_work(&dev->add_work);
+	}
 	if (dev->disk_added) {
 		mutex_lock(&dev->disk->open_mutex);
 		/* The scan for partitions may have had us wait: force since? */
@@ -155,9 +178,10 @@ void ubdm_del_work(struct work_struct *work)
 			goto put;
 		}
 		dev->closing = true;
+		/* In here, for reopen(). */
+		set_dying(dev);
 		mutex_unlock(&dev->disk->open_mutex);
 	}
-	set_dying(dev);
 	/* The mapper finishes an image that nobody writes to any more.  As in drain_all(). */
 	synchronize_srcu_expedited(&dev->srcu);
 	flush_workqueue(dev->wq);
@@ -210,7 +234,7 @@ int ubdm_dev_delete(struct ubdm_dev *dev, bool force)
 		ubdm_dev_watch(dev, 0);
 	}
 	ubdm_dev_get(dev);
-	if (!queue_work(ubdm_ctl_wq, &dev->del_work))
+	if (!queue_work(ubdm_slow_wq, &dev->del_work))
 		ubdm_dev_put(dev);
 	return 0;
 }
@@ -227,7 +251,7 @@ int ubdm_dev_delete(struct ubdm_dev *dev, bool force)
 void ubdm_dev_chan_gone(struct ubdm_dev *dev, struct ubdm_chan *chan, bool done,
 			int error)
 {
-	bool ours;
+	bool ours, off = false;
 	u32 state;
 
 	mutex_lock(&dev->cmd_mutex);
@@ -247,6 +271,15 @@ void ubdm_dev_chan_gone(struct ubdm_dev *dev, struct ubdm_chan *chan, bool done,
 	state = dev->state;
 	if (ours && (state == UBDM_STATE_LIVE || state == UBDM_STATE_FAILED))
 		ubdm_dev_set_state(dev, UBDM_STATE_ORPHANED);
+	/*
+	 * With the channel, or a deletion that begins now would be called off, too.
+	 * Without a disk there is nothing to go on with: it goes as a NEW one does.
+	 */
+	if (ours && state == UBDM_STATE_DYING && !done && dev->disk_added &&
+	    !READ_ONCE(dev->del_force)) {
+		off = true;
+		take_back(dev);
+	}
 	spin_unlock_irq(&dev->ftab.lock);
 	mutex_unlock(&dev->cmd_mutex);
 	if (!ours)
@@ -259,16 +292,18 @@ void ubdm_dev_chan_gone(struct ubdm_dev *dev, struct ubdm_chan *chan, bool done,
 	case UBDM_STATE_DYING:
 		if (done)
 			dev->close_error = error;
-		if (done || READ_ONCE(dev->del_force))
+		if (!off) {
 			queue_remove(dev, 0);
-		else
-			undelete(dev, -ENOTCONN);
-		break;
-	case UBDM_STATE_DETACHED:
-		break;		/* an attach that did not get to START */
+			break;
+		}
+		reopen(dev, -ENOTCONN);
+		fallthrough;
 	default:
 		ubdm_genl_event(dev, UBDM_EV_ORPHANED, 0);
 		if (dev->orphan_timeout)
 			ubdm_dev_watch(dev, HZ);
+		break;
+	case UBDM_STATE_DETACHED:
+		break;		/* an attach that did not get to START */
 	}
 }

@@ -6,7 +6,7 @@
 #include "chan.h"
 #include "genl.h"
 
-/* Is every sector mapped, for all that may be done to it? */
+/* Is every sector mapped, for all that may be done to it, and durably? */
 static bool is_complete(struct ubdm_dev *dev)
 {
 	u8 perm = UBDM_PERM_R | (dev->flags & UBDM_DEV_F_RO ? 0 : UBDM_PERM_W);
@@ -18,7 +18,7 @@ static bool is_complete(struct ubdm_dev *dev)
 
 		n = ubdm_tlb_dump(&dev->tlb, &lba, false, ext, ARRAY_SIZE(ext));
 		for (i = 0; i < n; i++) {
-			if (ext[i].lba != at || (ext[i].perm & perm) != perm)
+			if (ext[i].lba != at || (ext[i].perm & perm) != perm || ext[i].tid)
 				return false;
 			at += ext[i].len;
 		}

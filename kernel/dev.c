@@ -27,7 +27,7 @@
 
 static DEFINE_MUTEX(ubdm_ctl_mutex);
 static DEFINE_IDR(devices);			/* ubdm_ctl_mutex */
-struct workqueue_struct *ubdm_ctl_wq;
+struct workqueue_struct *ubdm_ctl_wq, *ubdm_slow_wq;
 static struct kmem_cache *io_cache;
 
 static int disk_open(struct gendisk *disk, blk_mode_t mode)
@@ -96,8 +96,8 @@ static u32 dma_alignment(struct ubdm_dev *dev)
 	idx = ubdm_io_enter(dev);
 	for (i = 0; i < end; i++) {
 		b = READ_ONCE(dev->backing[i]);
-		if (b && b->bdev)
-			align |= bdev_dma_alignment(b->bdev);
+		if (b)
+			align |= b->bdev ? bdev_dma_alignment(b->bdev) : b->mem_mask;
 	}
 	ubdm_io_leave(dev, idx);
 	return align;
@@ -186,7 +186,7 @@ u32 ubdm_dev_living_state(const struct ubdm_dev *dev)
 static void add_work(struct work_struct *work)
 {
 	struct ubdm_dev *dev = container_of(work, struct ubdm_dev, add_work);
-	int ret = add_disk_now(dev);
+	int ret = dev->disk_added ? -EALREADY : add_disk_now(dev);
 
 	if (!ret) {
 		spin_lock_irq(&dev->ftab.lock);
@@ -196,7 +196,7 @@ static void add_work(struct work_struct *work)
 		spin_unlock_irq(&dev->ftab.lock);
 		ubdm_genl_event(dev, UBDM_EV_LIVE, 0);
 		if (dev->flags & UBDM_DEV_F_PARTSCAN)
-			queue_work(ubdm_ctl_wq, &dev->scan_work);
+			queue_work(ubdm_slow_wq, &dev->scan_work);
 	}
 	ubdm_wait_fire_all(dev, &dev->starting, ret);
 	ubdm_dev_put(dev);
@@ -262,7 +262,8 @@ int ubdm_dev_start(struct ubdm_dev *dev, struct ubdm_chan *chan,
 	dying = dev->state == UBDM_STATE_DYING;
 	if (!dying) {
 		ubdm_dev_get(dev);
-		queue_work(ubdm_ctl_wq, &dev->add_work);
+		if (!queue_work(ubdm_ctl_wq, &dev->add_work))
+			ubdm_dev_put(dev);	/* the channel has one */
 	}
 	spin_unlock_irq(&dev->ftab.lock);
 	/* Who deletes it may have ended those that waited before we did. */
@@ -632,11 +633,15 @@ int ubdm_dev_init(void)
 	if (!io_cache)
 		return -ENOMEM;
 	ubdm_ctl_wq = alloc_workqueue("ubdmap-ctl", WQ_UNBOUND, 0);
-	if (!ubdm_ctl_wq) {
-		kmem_cache_destroy(io_cache);
-		return -ENOMEM;
-	}
-	return 0;
+	ubdm_slow_wq = alloc_workqueue("ubdmap-slow", WQ_UNBOUND, WQ_MAX_ACTIVE);
+	if (ubdm_ctl_wq && ubdm_slow_wq)
+		return 0;
+	if (ubdm_ctl_wq)
+		destroy_workqueue(ubdm_ctl_wq);
+	if (ubdm_slow_wq)
+		destroy_workqueue(ubdm_slow_wq);
+	kmem_cache_destroy(io_cache);
+	return -ENOMEM;
 }
 
 /**
@@ -644,6 +649,7 @@ int ubdm_dev_init(void)
  */
 void ubdm_dev_exit(void)
 {
+	destroy_workqueue(ubdm_slow_wq);
 	destroy_workqueue(ubdm_ctl_wq);
 	kmem_cache_destroy(io_cache);
 	idr_destroy(&devices);

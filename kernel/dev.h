@@ -141,6 +141,7 @@ struct ubdm_dev {
 };
 
 extern struct workqueue_struct *ubdm_ctl_wq;	/* control work of all devices */
+extern struct workqueue_struct *ubdm_slow_wq;	/* of it what may wait for a mapper */
 
 int ubdm_dev_create(struct ubdm_chan *chan, struct ubdm_dev_args *args);
 int ubdm_dev_attach(struct ubdm_chan *chan, struct ubdm_dev *dev);
@@ -161,6 +162,7 @@ void ubdm_dev_undetach(struct ubdm_dev *dev);
 
 /* watch.c */
 void ubdm_dev_starve(struct ubdm_dev *dev, struct bio *bio);
+void ubdm_dev_fed(struct ubdm_dev *dev, struct bio *bio, blk_status_t status);
 void ubdm_dev_backing_failed(struct ubdm_dev *dev, struct bio *bio, u64 sector,
 			     const struct ubdm_backing *b, int error);
 u32 ubdm_dev_trouble(struct ubdm_dev *dev, struct ubdm_fault *desc);

@@ -403,6 +403,7 @@ struct ubdm_faultp *ubdm_ftab_next(struct ubdm_ftab *t, struct ubdm_fault *desc)
 	if (!(u32)(t->seq << (TAG_BITS + 1)))
 		t->seq++;
 	f->cookie = (u64)t->epoch << 32 | (u32)(t->seq << TAG_BITS) | tag_of(t, f);
+	f->filled = 0;
 	describe(f, desc);
 	return f;
 }

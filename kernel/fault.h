@@ -59,6 +59,7 @@ struct ubdm_faultp {
 	u8 state;			/* enum ubdm_fault_state */
 	bool space;			/* waits for space below, not for an answer */
 	bool pinned;			/* DELIVERED: the front request's pages are in use */
+	u32 filled;			/* DELIVERED, READ: bytes from its front on that were */
 	unsigned long space_since;	/* jiffies */
 	void *priv;			/* PLACING: the driver's */
 };

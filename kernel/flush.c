@@ -149,7 +149,7 @@ int ubdm_flush_check(struct ubdm_dev *dev)
 void ubdm_flush_work(struct work_struct *work)
 {
 	struct ubdm_dev *dev = container_of(work, struct ubdm_dev, flush_work);
-	unsigned int i, end = READ_ONCE(dev->backing_end), noio;
+	unsigned int i, end, noio;
 	int ret = 0, err, idx;
 	struct ubdm_backing *b;
 	struct bio_list bios;
@@ -165,6 +165,8 @@ void ubdm_flush_work(struct work_struct *work)
 	noio = memalloc_noio_save();
 	/* The backings stay as long as we are inside. */
 	idx = ubdm_io_enter(dev);
+	/* One that is added from here on has nothing that these flushes are for. */
+	end = READ_ONCE(dev->backing_end);
 	for (i = 0; i < end; i++) {
 		b = READ_ONCE(dev->backing[i]);
 		if (!b)

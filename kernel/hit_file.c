@@ -45,8 +45,11 @@ static __always_inline void finish(struct ubdm_io *io, bool write, blk_status_t 
 
 	ubdm_acct_end(bio->bi_bdev, write ? REQ_OP_WRITE : REQ_OP_READ, io->sectors,
 		      io->start);
-	if (write)
+	if (write) {
 		ubdm_backing_wrote(io->backing);
+		if (unlikely(bio->bi_opf & UBDM_BIO_STARVED))
+			ubdm_dev_fed(dev, bio, status);
+	}
 	ubdm_io_leave(dev, io->srcu_idx);
 	ubdm_io_free(dev, io);
 
@@ -75,7 +78,7 @@ static void starve(struct ubdm_io *io)
 	struct bio *bio = io->bio;
 	int idx = io->srcu_idx;
 
-	bdev_end_io_acct(bio->bi_bdev, bio_op(bio), 0, io->start);
+	ubdm_acct_cancel(bio->bi_bdev, bio_op(bio));
 	ubdm_backing_wrote(io->backing);
 	/* Who removes the device waits for us, then looks for what starves. */
 	ubdm_dev_starve(dev, bio);
@@ -96,7 +99,8 @@ static noinline void failed(struct ubdm_io *io, int error)
 	if (!full)
 		ubdm_dev_backing_failed(io->dev, bio, io->pos >> SECTOR_SHIFT,
 					io->backing, error);
-	finish(io, op_is_write(bio_op(bio)), errno_to_blk_status(error));
+	/* The block layer has no status for EDQUOT. */
+	finish(io, op_is_write(bio_op(bio)), errno_to_blk_status(full ? -ENOSPC : error));
 }
 
 /* Not all of it was read or written. */

@@ -227,6 +227,18 @@ static int resolve_ok(const struct ubdm_resolve *r)
 	}
 }
 
+/*
+ * A read that is said to be done and was not filled shows what its pages had before,
+ * which is not for everybody's eyes.  Who has CAP_SYS_ADMIN has other ways.
+ */
+static bool reveals(const struct ubdm_dev *dev, struct ubdm_faultp *f, u64 sectors)
+{
+	if (!(dev->flags & UBDM_DEV_F_UNPRIVILEGED) || f->kind != UBDM_FAULT_READ)
+		return false;
+	return min_t(u64, sectors, bio_sectors(ubdm_ftab_front(f))) << SECTOR_SHIFT >
+	       f->filled;
+}
+
 /* May the fault be answered like this?  -ENOENT: it is not outstanding. */
 static int answer_ok(struct ubdm_dev *dev, const struct ubdm_resolve *r)
 {
@@ -244,8 +256,8 @@ static int answer_ok(struct ubdm_dev *dev, const struct ubdm_resolve *r)
 		      r->action == UBDM_RESOLVE_HOLD ? 0 : -EINVAL;
 	else if (r->action == UBDM_RESOLVE_DONE)
 		/* "Nothing is done" would be asked for ever. */
-		ret = r->done && !(r->done & ((dev->block_size >> SECTOR_SHIFT) - 1)) ?
-			      0 : -EINVAL;
+		ret = r->done && !(r->done & ((dev->block_size >> SECTOR_SHIFT) - 1)) &&
+		      !reveals(dev, f, r->done) ? 0 : -EINVAL;
 	spin_unlock_irq(&dev->ftab.lock);
 	return ret;
 }

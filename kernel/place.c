@@ -56,9 +56,13 @@ static void mapped(struct place *p, struct bio *bio, u64 tid, struct bio_list *a
 		}
 		bio_list_add_head(again, rest);
 	}
-	if (bio && ubdm_hit_needs_flush(dev, bio, tid))
+	if (!bio)
+		return;
+	/* Its pieces have been counted as the disk's writes. */
+	bio->bi_iter.bi_size = 0;
+	if (ubdm_hit_needs_flush(dev, bio, tid))
 		ubdm_flush_park(dev, bio, tid);
-	else if (bio)
+	else
 		ubdm_bio_done(dev, bio, BLK_STS_OK);
 }
 
@@ -92,7 +96,7 @@ static void ended(struct place *p)
 
 	if (installed) {
 		mapped(p, bio, tid, &bios);
-	} else if (ret == -ENOSPC || ret == -EDQUOT) {
+	} else if (ret == -ENOSPC) {
 		ubdm_dev_starve(dev, bio);
 	} else if (ret == -ENOMEM) {
 		/* Written but not recorded: nobody saw it, do it again. */

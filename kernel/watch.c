@@ -48,6 +48,7 @@ void ubdm_dev_starve(struct ubdm_dev *dev, struct bio *bio)
 {
 	unsigned long flags;
 
+	bio->bi_opf |= UBDM_BIO_STARVED;
 	spin_lock_irqsave(&dev->redrive_lock, flags);
 	bio_list_add(&dev->starved, bio);
 	dev->starved_last = jiffies;
@@ -55,6 +56,30 @@ void ubdm_dev_starve(struct ubdm_dev *dev, struct bio *bio)
 		dev->starved_since = jiffies ?: 1;
 	spin_unlock_irqrestore(&dev->redrive_lock, flags);
 	ubdm_dev_watch(dev, STARVE_RETRY);
+}
+
+/**
+ * ubdm_dev_fed - a write has ended that found no space before
+ * @dev: the device
+ * @bio: the write
+ * @status: how
+ *
+ * If there was space for it, whoever waits still has all the time again: they try in
+ * turn, and it is not said how long each of them has.
+ *
+ * Context: any.
+ */
+void ubdm_dev_fed(struct ubdm_dev *dev, struct bio *bio, blk_status_t status)
+{
+	unsigned long flags;
+
+	bio->bi_opf &= ~UBDM_BIO_STARVED;
+	if (status)
+		return;
+	spin_lock_irqsave(&dev->redrive_lock, flags);
+	if (dev->starved_since)
+		dev->starved_since = jiffies ?: 1;
+	spin_unlock_irqrestore(&dev->redrive_lock, flags);
 }
 
 /**
@@ -107,6 +132,28 @@ u32 ubdm_dev_trouble(struct ubdm_dev *dev, struct ubdm_fault *desc)
 	return trouble;
 }
 
+static void fail_all(struct ubdm_dev *dev, struct bio_list *bios)
+{
+	struct bio *bio;
+
+	while ((bio = bio_list_pop(bios))) {
+		bio->bi_opf &= ~UBDM_BIO_STARVED;
+		ubdm_bio_done(dev, bio, BLK_STS_IOERR);
+	}
+}
+
+/* Fail whoever waits for a mapper. */
+static void kill_misses(struct ubdm_dev *dev)
+{
+	struct bio_list bios;
+
+	bio_list_init(&bios);
+	spin_lock_irq(&dev->ftab.lock);
+	ubdm_ftab_kill(&dev->ftab, &bios);
+	spin_unlock_irq(&dev->ftab.lock);
+	fail_all(dev, &bios);
+}
+
 /**
  * ubdm_dev_kill_waiters - fail whoever waits for a mapper, or for space
  * @dev: the device
@@ -116,19 +163,14 @@ u32 ubdm_dev_trouble(struct ubdm_dev *dev, struct ubdm_fault *desc)
 void ubdm_dev_kill_waiters(struct ubdm_dev *dev)
 {
 	struct bio_list bios;
-	struct bio *bio;
 
-	bio_list_init(&bios);
-	spin_lock_irq(&dev->ftab.lock);
-	ubdm_ftab_kill(&dev->ftab, &bios);
-	spin_unlock_irq(&dev->ftab.lock);
+	kill_misses(dev);
 	spin_lock_irq(&dev->redrive_lock);
-	bio_list_merge(&bios, &dev->starved);
+	bios = dev->starved;
 	bio_list_init(&dev->starved);
 	dev->starved_since = 0;
 	spin_unlock_irq(&dev->redrive_lock);
-	while ((bio = bio_list_pop(&bios)))
-		ubdm_bio_done(dev, bio, BLK_STS_IOERR);
+	fail_all(dev, &bios);
 }
 
 /* Writes fail for want of space, reads among them are looked up again. */
@@ -139,10 +181,12 @@ static void no_space(struct ubdm_dev *dev, struct bio_list *bios)
 
 	bio_list_init(&again);
 	while ((bio = bio_list_pop(bios))) {
-		if (bio_op(bio) == REQ_OP_READ)
+		if (bio_op(bio) == REQ_OP_READ) {
 			bio_list_add(&again, bio);
-		else
-			ubdm_bio_done(dev, bio, BLK_STS_NOSPC);
+			continue;
+		}
+		bio->bi_opf &= ~UBDM_BIO_STARVED;
+		ubdm_bio_done(dev, bio, BLK_STS_NOSPC);
 	}
 	ubdm_redrive(dev, &again);
 }
@@ -289,8 +333,9 @@ void ubdm_dev_watch_work(struct work_struct *work)
 	/* Who has come in time has as long again to start. */
 	began = dev->chan ? dev->attached_at : dev->orphaned_at;
 	spin_unlock_irq(&dev->ftab.lock);
+	/* Hits that wait for space need no mapper. */
 	if (orphaned && time_after(jiffies, began + dev->orphan_timeout * HZ))
-		ubdm_dev_kill_waiters(dev);
+		kill_misses(dev);
 	if (held || orphaned)
 		ubdm_dev_watch(dev, HZ / 10);
 	else if (waits || dev->trouble || READ_ONCE(dev->starved_since))

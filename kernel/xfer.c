@@ -82,6 +82,8 @@ static ssize_t move(struct ubdm_dev *dev, struct ubdm_chan *chan, loff_t pos,
 	*more = lower_32_bits(pos) + n < bio->bi_iter.bi_size;
 	spin_lock_irq(&dev->ftab.lock);
 	f->pinned = false;
+	if (to_bio && lower_32_bits(pos) <= f->filled)
+		f->filled = max_t(u32, f->filled, lower_32_bits(pos) + n);
 	spin_unlock_irq(&dev->ftab.lock);
 	mutex_unlock(&dev->cmd_mutex);
 	/* Pairs with ftab.lock in ubdm_ftab_kill(), which may have passed this one by. */

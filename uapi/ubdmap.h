@@ -214,7 +214,9 @@ struct ubdm_fetch {
  * @addr: address of @nr_ext struct ubdm_extent (unless INLINE)
  * @done: DONE: sectors of the front request, from its start, that are complete,
  *	at least one block (what remains is looked up again), but ignored for
- *	FLUSH; HOLD: milliseconds, at most 60000.  A WRITE that is DONE was taken by
+ *	FLUSH; HOLD: milliseconds, at most 60000.  A READ that is DONE was filled by
+ *	pwrite() on the channel; a device that was made without CAP_SYS_ADMIN has
+ *	-EINVAL if not.  A WRITE that is DONE was taken by
  *	pread() and written by the mapper; whether it is durable, which
  *	UBDM_FAULT_F_FUA asks for, is then the mapper's to see to
  * @nr_ext: 0..UBDM_MAX_EXTENTS
@@ -315,8 +317,9 @@ struct ubdm_commit {
  * @len: sectors from there; U64_MAX: whatever the file grows to
  *
  * CQE: the index, 0..UBDM_MAX_BACKINGS-1.  -ELOOP if it is, or plainly sits
- * on, this device.  -EOPNOTSUPP if direct I/O is not possible with the device's
- * block size (register it BUFFERED then).
+ * on, this device, or after START another one of ubdmap's.  -EOPNOTSUPP if
+ * direct I/O is not possible with the device's block size (register it BUFFERED
+ * then).
  */
 struct ubdm_backing_add {
 	__s32 fd;

@@ -118,4 +118,40 @@ note "$(grep '^the command took' start.out)"
 came "a device that is deleted while it is started goes" start "the deletion" "done"
 came "with its disk" start "opened afterwards" "No such file or directory"
 came "and its name can be had again" start "another of that name" "done"
+
+# Without "!dev->disk_added" in ubdm_dev_chan_gone() and add_work().
+
+try twice start.raw
+came "a device is added once, whoever deletes it meanwhile and whoever starts it then" twice \
+	rounds 40
+note "$(cat twice.err)"
+
+# --- each other's storage ---
+
+# Without is_ours() in is_loop().
+
+try mutual start.raw
+came "a device may lie on another" mutual "one on another" "done"
+came "which may then not lie on it" mutual "the other way round, too" \
+	"Too many levels of symbolic links"
+
+# --- a read that nobody fills ---
+
+# Without reveals() in answer_ok(): its pages show what they had before.
+
+truncate -s 1M reveal.raw
+chmod 666 reveal.raw /dev/ubdmap
+setpriv --reuid=65534 --clear-groups "$(command -v corners)" reveal "$PWD/reveal.raw" \
+	>reveal.out 2>reveal.err &
+revealing=$!
+until_true 20 grep -q '^/dev/ubdmap' reveal.out
+dev=$(sed -n 's,^/dev/,&,p' reveal.out)
+timeout 60 dd if="$dev" of=reveal.got bs=4k count=1 iflag=direct status=none
+came "a read is not done when nobody filled it" reveal "nothing of it filled" "Invalid argument"
+came "nor if a part is missing" reveal "not all of it filled" "Invalid argument"
+came "but it is with all of it" reveal "all of it filled" "done"
+equal "as it was filled" "$(tr -d Z <reveal.got | wc -c) $(stat -c %s reveal.got)" "0 4096"
+kill -KILL $revealing
+timeout 60 kctl del -f "${dev#/dev/ubdmap}"
+chmod 600 /dev/ubdmap
 equal "none is left" "$(ls -d /sys/block/ubdmap* 2>/dev/null)" ""

@@ -63,6 +63,14 @@ equal "by the disk's own statistics, too" \
 	"$(($(counter read_hits) + $(counter write_hits)))"
 equal "where nothing is under way any more" \
 	"$(awk '{ print $9 }' "/sys/block/ubdmap$n/stat")" 0
+
+# io_uring asks for NOWAIT, and repeats by itself only what fails while it asks. Fails
+# where a part of a request, or one that has waited for the mapper, keeps NOWAIT.
+check "nor does who asked for NOWAIT hear of it later" timeout 120 fio --name=uring \
+	--filename="$dev" --direct=1 --ioengine=io_uring --iodepth=32 --rw=randread --bs=16k \
+	--size=$((blocks * 4))k --io_size=8M --allow_file_create=0
+equal "nothing of that failed either" "$(counter errors)" 0
+
 done_with
 
 # --- a file: who answers reads it for them, but not for another cgroup ---

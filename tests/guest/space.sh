@@ -100,6 +100,30 @@ drain
 check "it is deleted" ubdmap del "$dev"
 check "and sound" qemu-img check -q a.qcow2
 
+# What comes bit by bit is enough for each of them, and each waits for a moment only. Fails
+# where all have the time of the first that found none.
+for i in $(seq 24); do
+	dd if=/dev/zero of="bit$i" bs=1M count=1 status=none
+done
+truncate -s 1G c.raw
+dev=$(ubdmap add --space-timeout 6 c.raw)
+dd if=/tmp/random of="$dev" bs=64k count=1 oflag=direct status=none
+fill
+dd if=/dev/zero of="$dev" bs=64k count=320 seek=256 oflag=direct status=none 2>/tmp/err &
+burst=$!
+began=$(date +%s)
+for i in $(seq 24); do
+	rm -f "bit$i"
+	sync -f /tmp/fs
+	sleep 1
+	kill -0 $burst 2>/dev/null || break
+done
+check "with a little space each second no write fails" wait $burst
+note "$(cat /tmp/err) $(($(date +%s) - began)) s"
+drain
+check "it is deleted as well" ubdmap del "$dev"
+rm c.raw
+
 truncate -s 1G b.raw
 dev=$(ubdmap add --space-timeout 2 b.raw)
 dd if=/tmp/random of="$dev" bs=64k oflag=direct status=none
@@ -112,3 +136,20 @@ check "what is there is read and written" sh -c "dd if=/tmp/random of=$dev bs=64
 drain
 check "with space again it takes writes" burst
 check "it is deleted too" ubdmap del "$dev"
+
+# Nobody is needed for that, so a device without a mapper has the same time for it, also
+# when that of what needs a mapper is over. Fails where the orphan's watch gives up both.
+dev=$(ubdmap add --space-timeout 5 --orphan-timeout 1 b.raw)
+dd if="$dev" of=/dev/null bs=64k count=1 iflag=direct status=none
+fill
+mapper=$(field mapper "$dev")
+kill -KILL "$(keeper_of "$mapper")" "$mapper"
+check "a mapper is gone for good" until_true 10 is_state orphaned
+sleep 2
+at=80
+sh -c "dd if=/dev/zero of=$dev bs=64k count=128 seek=$((at * 16)) oflag=direct status=none \
+	2>/tmp/err; echo \$? >/tmp/orphan.rc" &
+check "a write that finds no space fails in time without it" until_true 30 test -s /tmp/orphan.rc
+equal "and for want of space" "$(cat /tmp/orphan.rc) $(grep -ci 'no space left' /tmp/err)" "1 1"
+drain
+check "that one is deleted" ubdmap del "$dev"

@@ -126,6 +126,8 @@ truncate -s 1000 "$name"
 ubdmap mapper --ready-fd=3 "$name" 3>told
 equal "what an image is called does not pass for a message of its mapper" \
 	"$(cut -d ' ' -f 1 told | tr '\n' ' ')" "warn fail "
+equal "nor is it more than a line" "$(ubdmap add "$(printf 'no\n/dev/ubdmap7\033[2J')" 2>&1)" \
+	"ubdmap: no?/dev/ubdmap7?[2J: No such file or directory; check the path"
 
 sleep 0.1
 equal "no mapper is left" "$(pgrep -f 'ubdmap mapper' || true)" ""

@@ -421,6 +421,115 @@ static void start(const char *path)
 	end();
 }
 
+/* A fault's answer that says that all of it is done. */
+static int done(const struct ubdm_fault *f)
+{
+	struct ubdm_resolve r = { .cookie = f->cookie, .action = UBDM_RESOLVE_DONE,
+				  .done = f->want_len };
+
+	return raw_do(&chan, UBDM_CMD_RESOLVE, &r, sizeof(r));
+}
+
+/*
+ * A read whose pages nobody has filled.  We are whoever we are, who reads is somebody
+ * else.
+ */
+static void reveal(const char *path)
+{
+	static _Alignas(4096) uint8_t buf[4096];
+	const struct ubdm_fault *f;
+
+	memset(buf, 0x5a, sizeof(buf));
+	make(SECTORS, -1, 0);
+	raw_check(raw_backing(&chan, open_file(path)), "backing");
+	raw_fetch(&chan, 0);
+	raw_check(raw_start(&chan, GRANULE), "START");
+	printf("/dev/ubdmap%u\n", index_of);
+	fflush(stdout);
+	f = must_be_told(UBDM_FAULT_READ);
+	tell_number("sectors", f->want_len);
+	tell("nothing of it filled", done(f));
+	if (pwrite(chan.fd, buf, 512, UBDM_FAULT_POS(f->cookie, 0)) != 512 ||
+	    pwrite(chan.fd, buf, 2048, UBDM_FAULT_POS(f->cookie, 2048)) != 2048)
+		raw_die(-errno, "pwrite");
+	tell("not all of it filled", done(f));
+	if (pwrite(chan.fd, buf, 4096, UBDM_FAULT_POS(f->cookie, 0)) != 4096)
+		raw_die(-errno, "pwrite");
+	tell("all of it filled", done(f));
+	raise(SIGSTOP);
+}
+
+/* Two that would be each other's storage. */
+static void mutual(const char *path)
+{
+	struct rawchan first;
+	uint32_t index;
+	int res;
+
+	make(SECTORS, -1, 0);
+	raw_check(raw_backing(&chan, open_file(path)), "backing");
+	raw_fetch(&chan, 0);
+	raw_check(raw_start(&chan, GRANULE), "START");
+	first = chan;
+	index = index_of;
+	raw_open(&chan);
+	make(SECTORS, -1, 0);
+	tell("one on another", raw_backing(&chan, raw_open_device(index, O_RDWR | O_DIRECT)));
+	raw_fetch(&chan, 0);
+	raw_check(raw_start(&chan, GRANULE), "START");
+	res = raw_backing(&first, raw_open_device(index_of, O_RDWR | O_DIRECT));
+	tell("the other way round, too", res);
+	end();
+	chan = first;
+	index_of = index;
+	end();
+}
+
+/*
+ * Again and again: a deletion that meets START is called off, for the mapper goes, and
+ * the next one starts it, too.
+ */
+static void twice(const char *path)
+{
+	unsigned int again = 0, rounds = 40;
+	struct ubdm_start start = { .granule_shift = GRANULE };
+	struct ubdm_device dev;
+	int fd = open_file(path), res = 0;
+
+	for (unsigned int i = 0; i < rounds; i++) {
+		make(SECTORS, -1, 0);
+		raw_check(raw_backing(&chan, fd), "backing");
+		raw_fetch(&chan, 0);
+		raw_send(&chan, UBDM_CMD_START, &start, sizeof(start), RAW_NONE);
+		/* From before the disk is there until after. */
+		usleep(i * 100);
+		raw_check(ubdm_ctl_delete(ctl, index_of, false), "delete");
+		usleep(i % 4 * 100);
+		raw_stop(&chan, 0);
+		raw_close(&chan);
+		raw_open(&chan);
+		for (int ms = 0; ms < 1000; ms++) {
+			res = ubdm_ctl_attach(ctl, chan.fd, index_of, &dev);
+			if (res != -EBUSY)
+				break;
+			usleep(1000);
+		}
+		if (!res) {
+			again++;
+			raw_fetch(&chan, 0);
+			raw_check(raw_start(&chan, GRANULE), "START again");
+			raw_check(ubdm_ctl_delete(ctl, index_of, true), "delete");
+			raw_stop(&chan, UBDM_STOP_F_DONE);
+		}
+		if (!raw_gone(ctl, index_of, 60 * slowness))
+			raw_die(-ETIME, "deletion");
+		raw_close(&chan);
+		raw_open(&chan);
+	}
+	tell_number("rounds", rounds);
+	fprintf(stderr, "%u went on after the deletion was off\n", again);
+}
+
 int main(int argc, char **argv)
 {
 	const char *slow = getenv("UBDMAP_SLOW"), *what = argv[1];
@@ -442,6 +551,12 @@ int main(int argc, char **argv)
 		hang(argv[2], argv[3]);
 	else if (!strcmp(what, "start"))
 		start(argv[2]);
+	else if (!strcmp(what, "twice"))
+		twice(argv[2]);
+	else if (!strcmp(what, "mutual"))
+		mutual(argv[2]);
+	else if (!strcmp(what, "reveal"))
+		reveal(argv[2]);
 	else
 		return 2;
 	return 0;

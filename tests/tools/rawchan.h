@@ -65,6 +65,12 @@ static inline void raw_open(struct rawchan *c)
 	raw_ring(c);
 }
 
+static inline void raw_close(struct rawchan *c)
+{
+	io_uring_queue_exit(&c->ring);
+	close(c->fd);
+}
+
 static inline void raw_send(struct rawchan *c, uint32_t op, const void *body,
 			    size_t size, uint64_t user_data)
 {

@@ -1,0 +1,127 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-only
+# needs: --smp 2 --mem 1G --disk 1G --timeout 400
+#
+# Commands that meet a mapper between two things: one that has come and does not serve
+# yet, one that is about to leave, one that is to go before anybody had the device.
+
+. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/guest.inc"
+requires fsfreeze qemu-img ubdmap
+
+mkfs.ext4 -q /dev/vda
+mkdir -p /tmp/below
+mount /dev/vda /tmp/below
+cleanup "cd /; fsfreeze -u /tmp/below 2>/dev/null; umount /tmp/below"
+cd /tmp/below || exit 1
+dd if=/dev/urandom of=/tmp/data bs=1M count=4 status=none
+
+has_another() {
+	local now
+
+	now=$(field mapper "$dev")
+	[ "$now" != null ] && [ "$now" != "$1" ]
+}
+
+# --- deleted while the next mapper completes the metadata ---
+
+# Whose writes wait for the thaw. Fails where del takes a device in state "orphaned" for
+# one that has no mapper.
+qemu-img create -q -f qcow2 start.qcow2 64M
+dev=$(ubdmap add start.qcow2)
+dd if=/tmp/data of="$dev" bs=1M oflag=direct status=none
+mapper=$(field mapper "$dev")
+fsfreeze -f /tmp/below
+kill -KILL "$mapper"
+check "a mapper that is killed has a successor" until_true 20 has_another "$mapper"
+check "which does not serve yet" is_state orphaned
+(sleep 5; fsfreeze -u /tmp/below) &
+thaw=$!
+check "del waits for it" timeout 120 ubdmap del "$dev"
+wait $thaw
+check "and what was written without a flush is in the image" sh -c \
+	"qemu-img check -q start.qcow2 && qemu-img convert -O raw start.qcow2 /tmp/got &&
+		cmp -n 4194304 /tmp/got /tmp/data"
+
+# --- deleted while the mapper leaves ---
+
+# It commits first, which waits for the thaw. Fails where leaving is not given up for what
+# came meanwhile: it takes a mapper to delete, and "that ended; try again".
+qemu-img create -q -f qcow2 leave.qcow2 64M
+dev=$(ubdmap add leave.qcow2)
+dd if=/tmp/data of="$dev" bs=1M oflag=direct status=none
+mapper=$(field mapper "$dev")
+fsfreeze -f /tmp/below
+sh -c "ubdmap upgrade $dev >/tmp/upgrade.out 2>&1; echo \$? >/tmp/upgrade.rc" &
+upgrade=$!
+sleep 1
+sh -c "timeout 120 ubdmap del $dev >/tmp/del.out 2>&1; echo \$? >/tmp/del.rc" &
+del=$!
+check "a device is being deleted whose mapper is about to leave" until_true 4 is_state dying
+equal "for another" "$(field mapper "$dev")" "$mapper"
+fsfreeze -u /tmp/below
+wait $del $upgrade
+equal "it completes the image instead" "$(cat /tmp/del.rc /tmp/del.out)" 0
+equal "and the other one has no device to serve" "$(cat /tmp/upgrade.rc)" 3
+note "$(cat /tmp/upgrade.out)"
+check "the image has what was written" sh -c \
+	"qemu-img check -q leave.qcow2 && qemu-img convert -O raw leave.qcow2 /tmp/got &&
+		cmp -n 4194304 /tmp/got /tmp/data"
+check "no process is left" until_true 10 no_mapper
+
+# --- nobody had its name, and somebody looks at it ---
+
+# As udev does, for a second. Fails where a deletion is asked for once.
+truncate -s 16M full.raw
+looks() {
+	local tries=0
+
+	until (exec 3</dev/ubdmap0 && touch /tmp/looked && sleep 1) 2>/dev/null; do
+		tries=$((tries + 1))
+		[ $tries -lt 20000 ] || return 1
+	done
+}
+for how in "" --detach; do
+	rm -f /tmp/looked
+	looks &
+	looker=$!
+	check "${how:-served}: a device whose name cannot be printed" \
+		says 1 "deleted again, but its name could not be printed" \
+		sh -c "exec ubdmap add $how full.raw >/dev/full"
+	equal "${how:-served}: has gone" "$(ubdmap list)" ""
+	check "${how:-served}: though somebody looked at it" test -e /tmp/looked
+	wait $looker
+	# What the command has said is so when it ends.
+	dev=$(ubdmap add full.raw)
+	check "${how:-served}: its image is free" ubdmap del "$dev"
+done
+
+# --- what has failed leaves nothing behind when it ends ---
+
+qemu-img create -q -f qcow2 thin.qcow2 64M
+again() {
+	for _ in 1 2 3 4 5 6 7 8; do
+		! ubdmap add --detach thin.qcow2 2>/tmp/err || return 1
+		grep -q "needs its mapper" /tmp/err || return 1
+		dev=$(ubdmap add thin.qcow2) || return 1
+		ubdmap del "$dev" || return 1
+	done
+}
+check "an image of which no device was made can be used at once" again
+
+# --- what is below can be unmounted when del ends ---
+
+# Of a device without a mapper the kernel's is the last reference to the file. Fails
+# without flush_delayed_fput() in ubdm_backing_release_all(), now and then.
+unmounts() {
+	for _ in 1 2 3 4 5 6 7 8 9 10 11 12; do
+		dev=$(ubdmap add --detach /tmp/below/full.raw) || return 1
+		ubdmap del "$dev" || return 1
+		umount /tmp/below || return 1
+		mount /dev/vda /tmp/below || return 1
+	done
+}
+cd / || exit 1
+check "a file system can be unmounted as soon as the device on it is deleted" unmounts
+cd /tmp/below || exit 1
+check "no process is left at the end" until_true 10 no_mapper
