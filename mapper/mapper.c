@@ -386,6 +386,9 @@ int ubdm_mapper_leave(struct ubdm_mapper *m)
 	/* Less for the next one to link; it can do without. */
 	req.tid = atomic_load(&m->max_tid);
 	ubdm_loop_ask(m, &req, &walk);
+	/* The image wants to be finished; whoever comes after us had nothing to serve. */
+	if (atomic_load(&m->shut_down))
+		return -ESHUTDOWN;
 	ubdm_encode_stop(&msg, false, 0);
 	return ubdm_sync_run(m, &msg);
 }

@@ -118,7 +118,7 @@ struct ubdm_mapper {
 	struct job *free_jobs; /* by pub.next */
 	struct fetch fetches[NR_FETCH];
 	bool fetching; /* false: armed no more */
-	bool shut_down; /* the SHUTDOWN fault came */
+	atomic_bool shut_down; /* the SHUTDOWN fault came */
 	bool committing; /* a COMMIT fault is being answered */
 	struct alone alone;
 	int gone;

@@ -104,8 +104,20 @@ int device_get(struct ubdm_ctl *ctl, const char *name, struct ubdm_device *dev);
 int device_all(struct ubdm_ctl *ctl, uint32_t **index, unsigned int *nr);
 const char *device_state(const struct ubdm_device *dev);
 
+/**
+ * struct launched - a mapper that serves
+ * @index: N of its device
+ * @made: which is new
+ * @pause_ms: a miss was seen to wait so long before it attached, with --take-over
+ */
+struct launched {
+	uint32_t index;
+	bool made;
+	uint64_t pause_ms;
+};
+
 /* launch.c: a mapper in the background */
-int launch_mapper(int argc, char **argv, uint32_t *index, bool print);
+int launch_mapper(int argc, char **argv, struct launched *out, bool print);
 
 struct json_object;
 /* json.c */

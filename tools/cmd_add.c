@@ -11,7 +11,7 @@
 static int run_add(int argc, char **argv)
 {
 	struct serve_options o;
-	uint32_t index = 0;
+	struct launched out;
 	int ret, fd;
 
 	ret = parse_serve(&cmd_add, argc, argv, false, &o);
@@ -27,7 +27,7 @@ static int run_add(int argc, char **argv)
 	if (ret)
 		return ret;
 	close(fd);
-	return launch_mapper(argc - 1, argv + 1, &index, true);
+	return launch_mapper(argc - 1, argv + 1, &out, true);
 }
 
 const struct command cmd_add = {
@@ -60,12 +60,12 @@ static int run_attach(int argc, char **argv)
 	static const struct flag none[] = { {} };
 	int status = parse_flags(&cmd_attach, argc, argv, none, &want);
 	char *args[2] = { "--attach" };
-	uint32_t index = 0;
+	struct launched out;
 
 	if (status != PARSED)
 		return status;
 	args[1] = argv[optind];
-	return launch_mapper(2, args, &index, true);
+	return launch_mapper(2, args, &out, true);
 }
 
 const struct command cmd_attach = {

@@ -22,8 +22,10 @@
 
 #define POLL_MS 20
 #define RETRY_MS 3000 /* for openers that come and go */
-#define UNHEARD_MS 5000 /* no event: the driver would have begun by now */
+#define UNHEARD_MS 5000 /* without events: the driver would have begun by now */
+#define LOST_MS 60000 /* with them: the one that said so was lost */
 #define KEEPER_MS 2000 /* for a new mapper to come by itself */
+#define START_MS 60000 /* for one that has come to serve: it completes the metadata */
 #define EXIT_WAIT_MS \
 	30000 /* for the mapper's process, once the device is gone */
 
@@ -155,7 +157,8 @@ static bool is_refused(struct del *d, const struct ubdm_device *dev,
 	/* Only the mapper's death takes a device back from there. */
 	if (d->began && !d->told)
 		d->error = -ENOTCONN;
-	return d->began || d->told || now_ms() - since > UNHEARD_MS;
+	return d->began || d->told ||
+	       now_ms() - since > (d->events ? LOST_MS : UNHEARD_MS);
 }
 
 static void watch_mapper(struct del *d, uint32_t pid)
@@ -236,15 +239,28 @@ static void wait_mapper(struct del *d)
 		poll(&p, 1, EXIT_WAIT_MS);
 }
 
-/* Its keeper may be about to start one.  Returns whether it has a mapper now. */
+/*
+ * Its keeper may be about to start a mapper, or that be about to serve.  Returns
+ * whether the device has one now, or is gone.
+ */
 static bool wait_keeper(struct del *d)
 {
-	int64_t give_up = now_ms() + KEEPER_MS;
+	int64_t since = now_ms(), alone = since;
+	struct ubdm_device dev;
 
-	while (now_ms() < give_up &&
-	       !ubdm_ctl_get(d->ctl, d->dev.index, &d->dev)) {
-		if (d->dev.state != UBDM_STATE_ORPHANED)
+	while (now_ms() - alone < KEEPER_MS && now_ms() - since < START_MS) {
+		int ret = ubdm_ctl_get(d->ctl, d->dev.index, &dev);
+
+		d->gone = is_gone(ret) || (!ret && is_another(d, &dev));
+		if (d->gone)
 			return true;
+		if (ret)
+			return false;
+		d->dev = dev;
+		if (dev.state != UBDM_STATE_ORPHANED)
+			return true;
+		if (dev.mapper_pid)
+			alone = now_ms();
 		pause_ms(POLL_MS);
 	}
 	return false;
@@ -254,16 +270,16 @@ static bool wait_keeper(struct del *d)
 static int adopt_orphan(struct del *d)
 {
 	char *args[] = { "--attach", d->path };
-	uint32_t index;
+	struct launched out;
 	int status;
 
 	if (wait_keeper(d))
 		return EXIT_OK;
-	status = launch_mapper(2, args, &index, false);
-	if (!status)
-		return ubdm_ctl_get(d->ctl, d->dev.index, &d->dev) ?
-			       EXIT_NOENT :
-			       EXIT_OK;
+	status = launch_mapper(2, args, &out, false);
+	/* If it was refused, then because another one has come just now. */
+	if ((!status || status == EXIT_BUSY) && wait_keeper(d))
+		return EXIT_OK;
+	status = status ? status : EXIT_BUSY;
 	if (d->force)
 		warn("%s: deleted without a mapper; check the image: qemu-img check %s",
 		     d->path, d->dev.ident);
@@ -291,7 +307,7 @@ static int prepare(struct del *d)
 	d->dev = dev;
 	if (d->dev.state == UBDM_STATE_ORPHANED)
 		status = adopt_orphan(d);
-	if (status)
+	if (status || d->gone)
 		return status;
 	watch_mapper(d, d->dev.mapper_pid);
 	/* What is told from here on is an answer. */

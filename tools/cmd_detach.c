@@ -16,7 +16,7 @@ static int detach(const char *name)
 				   "--detach" };
 	struct ubdm_device dev;
 	struct ubdm_ctl *ctl;
-	uint32_t index;
+	struct launched out;
 	int status;
 
 	status = driver_ctl(&ctl);
@@ -27,7 +27,7 @@ static int detach(const char *name)
 	if (status || dev.state == UBDM_STATE_DETACHED)
 		return status;
 	device_path(dev.index, path);
-	return launch_mapper(4, args, &index, false);
+	return launch_mapper(4, args, &out, false);
 }
 
 static int run_detach(int argc, char **argv)

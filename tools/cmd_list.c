@@ -11,6 +11,7 @@
 #include <json-c/json.h>
 
 #include "cmd.h"
+#include "text.h"
 
 struct list {
 	bool json, bytes, header_done;
@@ -36,6 +37,7 @@ static void add_json(struct list *l, const struct ubdm_device *dev)
 {
 	struct json_object *o = json_object_new_object();
 	char path[32], uid[16];
+	char text[TEXT_UTF8_MAX * sizeof(dev->ident) + 1];
 
 	device_path(dev->index, path);
 	put(o, "name", json_object_new_string(path));
@@ -44,19 +46,20 @@ static void add_json(struct list *l, const struct ubdm_device *dev)
 	put(o, "ro", json_object_new_boolean(dev->flags & UBDM_DEV_F_RO));
 	put(o, "partscan",
 	    json_object_new_boolean(dev->flags & UBDM_DEV_F_PARTSCAN));
-	put(o, "format", json_object_new_string(dev->format));
+	put(o, "format", json_object_new_string(text_utf8(text, dev->format)));
 	put(o, "state", json_object_new_string(device_state(dev)));
 	put(o, "mapper",
 	    dev->mapper_pid ? json_object_new_int64(dev->mapper_pid) : NULL);
 	put(o, "owner", json_object_new_string(owner_of(dev, uid)));
 	put(o, "openers", json_object_new_int64(dev->openers));
-	put(o, "image", json_object_new_string(dev->ident));
+	put(o, "image", json_object_new_string(text_utf8(text, dev->ident)));
 	json_object_array_add(l->devices, o);
 }
 
 static void print_line(struct list *l, const struct ubdm_device *dev)
 {
 	char path[32], size[24], uid[16], pid[16] = "-";
+	char image[sizeof(dev->ident)], format[sizeof(dev->format)];
 
 	device_path(dev->index, path);
 	if (l->bytes)
@@ -71,9 +74,14 @@ static void print_line(struct list *l, const struct ubdm_device *dev)
 		printf("%-14s %8s %2s %-6s %-8s %8s %-8s %s\n", "NAME", "SIZE",
 		       "RO", "FORMAT", "STATE", "MAPPER", "OWNER", "IMAGE");
 	l->header_done = true;
+	/* Both are its mapper's, who may be anybody. */
+	snprintf(image, sizeof(image), "%s", dev->ident);
+	text_one_line(image);
+	snprintf(format, sizeof(format), "%s", dev->format);
+	text_one_line(format);
 	printf("%-14s %8s %2d %-6s %-8s %8s %-8s %s\n", path, size,
-	       !!(dev->flags & UBDM_DEV_F_RO), dev->format, device_state(dev),
-	       pid, owner_of(dev, uid), dev->ident);
+	       !!(dev->flags & UBDM_DEV_F_RO), format, device_state(dev), pid,
+	       owner_of(dev, uid), image);
 }
 
 static int show(void *arg, const struct ubdm_device *dev)

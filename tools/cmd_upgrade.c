@@ -19,8 +19,9 @@
 #define POLL_MS 10
 #define SETTLE_MS 10000 /* for misses that waited to be answered */
 
-/* The longest pause, once all that began before @ms ago is answered. */
-static uint64_t longest_pause(struct ubdm_ctl *ctl, uint32_t index)
+/* The longest pause, once all that waited before is answered; @seen: before that. */
+static uint64_t longest_pause(struct ubdm_ctl *ctl, uint32_t index,
+			      uint64_t seen)
 {
 	struct ubdm_stats s = { .v = { 0 } };
 
@@ -31,16 +32,25 @@ static uint64_t longest_pause(struct ubdm_ctl *ctl, uint32_t index)
 			break;
 		poll(NULL, 0, POLL_MS);
 	}
-	return s.v[UBDM_S_LONGEST_MS] > s.v[UBDM_S_WAITING_MS] ?
-		       s.v[UBDM_S_LONGEST_MS] :
-		       s.v[UBDM_S_WAITING_MS];
+	if (s.v[UBDM_S_LONGEST_MS] > seen)
+		seen = s.v[UBDM_S_LONGEST_MS];
+	return s.v[UBDM_S_WAITING_MS] > seen ? s.v[UBDM_S_WAITING_MS] : seen;
+}
+
+/* It was said why nothing was replaced; was there still something to replace? */
+static bool needs_none(struct ubdm_ctl *ctl, uint32_t index)
+{
+	struct ubdm_device now;
+	int ret = ubdm_ctl_get(ctl, index, &now);
+
+	return ret == -ENODEV || (!ret && now.state == UBDM_STATE_DETACHED);
 }
 
 static int upgrade_one(struct ubdm_ctl *ctl, const struct ubdm_device *dev)
 {
 	char path[32], *args[] = { "--attach", path, "--take-over" };
 	struct ubdm_device now;
-	uint32_t index;
+	struct launched out;
 	int status;
 
 	device_path(dev->index, path);
@@ -48,14 +58,15 @@ static int upgrade_one(struct ubdm_ctl *ctl, const struct ubdm_device *dev)
 		printf("%s: needs no mapper\n", path);
 		return EXIT_OK;
 	}
-	status = launch_mapper(3, args, &index, false);
+	status = launch_mapper(3, args, &out, false);
 	if (status)
 		return status;
 	if (ubdm_ctl_get(ctl, dev->index, &now))
 		return fail(EXIT_NOENT, "%s: has been deleted meanwhile", path);
 	printf("%s: mapper %u replaced by %u; the longest pause of a miss: %llu ms\n",
 	       path, dev->mapper_pid, now.mapper_pid,
-	       (unsigned long long)longest_pause(ctl, dev->index));
+	       (unsigned long long)longest_pause(ctl, dev->index,
+							 out.pause_ms));
 	return EXIT_OK;
 }
 
@@ -71,7 +82,7 @@ static int upgrade_all(struct ubdm_ctl *ctl)
 		if (ubdm_ctl_get(ctl, index[i], &dev))
 			continue;
 		one = upgrade_one(ctl, &dev);
-		if (one)
+		if (one && !needs_none(ctl, index[i]))
 			failed = one;
 	}
 	free(index);

@@ -8,7 +8,8 @@
  *	warn TEXT
  *	fail STATUS TEXT
  *	stay STATUS TEXT	it serves, but what was asked for besides failed
- *	ready INDEX
+ *	pause MS		a miss has waited so long for it
+ *	ready INDEX, or made INDEX if the device is new
  *
  * The last one is acknowledged with a byte once the user has the device's name.
  * If the socket closes without it, because we were killed or could not print,
@@ -16,6 +17,8 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,6 +28,9 @@
 #include <unistd.h>
 
 #include "cmd.h"
+
+#define WITHDRAWN_MS 10000
+#define POLL_MS 10
 
 static void __attribute__((noreturn))
 become_mapper(int fd, int argc, char **argv)
@@ -53,7 +59,7 @@ become_mapper(int fd, int argc, char **argv)
 }
 
 /* Returns an exit status, or -1: nothing final yet. */
-static int take_line(char *line, uint32_t *index, bool *stays)
+static int take_line(char *line, struct launched *out, bool *stays)
 {
 	int status, at = 0;
 
@@ -62,7 +68,10 @@ static int take_line(char *line, uint32_t *index, bool *stays)
 		warn("%s", line + 5);
 		return -1;
 	}
-	if (sscanf(line, "ready %u", index) == 1)
+	if (sscanf(line, "pause %" SCNu64, &out->pause_ms) == 1)
+		return -1;
+	out->made = sscanf(line, "made %u", &out->index) == 1;
+	if (out->made || sscanf(line, "ready %u", &out->index) == 1)
 		return EXIT_OK;
 	if (sscanf(line, "stay %d %n", &status, &at) == 1 && at) {
 		*stays = true;
@@ -74,29 +83,64 @@ static int take_line(char *line, uint32_t *index, bool *stays)
 }
 
 /* Takes what the mapper says, until its end. */
-static int listen_to(FILE *f, uint32_t *index, bool *stays)
+static int listen_to(FILE *f, struct launched *out, bool *stays)
 {
 	char *line = NULL;
 	size_t size = 0;
 	int status = -1;
 
 	while (status < 0 && getline(&line, &size, f) >= 0)
-		status = take_line(line, index, stays);
+		status = take_line(line, out, stays);
 	free(line);
 	return status;
 }
 
-static int acknowledge(int fd, uint32_t index, bool print)
+/* Its mapper sees to that; udev may be looking at it still. */
+static bool wait_withdrawn(uint32_t index)
 {
+	struct ubdm_device dev;
+	struct ubdm_ctl *ctl;
+	int ret = 0;
+
+	if (driver_ctl(&ctl))
+		return false;
+	for (int ms = 0; !ret && ms < WITHDRAWN_MS; ms += POLL_MS) {
+		poll(NULL, 0, POLL_MS);
+		ret = ubdm_ctl_get(ctl, index, &dev);
+	}
+	ubdm_ctl_close(ctl);
+	return ret == -ENODEV;
+}
+
+static int say_not_printed(const struct launched *out, int error)
+{
+	const char *what = "serves";
 	char path[32];
 
-	device_path(index, path);
-	if (print && (puts(path) < 0 || fflush(stdout)))
-		return fail(
-			EXIT_FAIL,
-			"%s: deleted again, because its name could not be printed: %s",
-			path, strerror(errno));
-	if (send(fd, "k", 1, MSG_NOSIGNAL) != 1)
+	device_path(out->index, path);
+	if (out->made)
+		what = wait_withdrawn(out->index) ? "deleted again" :
+						    "in use, and stays";
+	return fail(EXIT_FAIL, "%s: %s, but its name could not be printed: %s",
+		    path, what, strerror(error));
+}
+
+/* Closes @f, whose other end is the mapper's. */
+static int acknowledge(FILE *f, const struct launched *out, bool print)
+{
+	char path[32];
+	bool sent;
+
+	device_path(out->index, path);
+	if (print && (puts(path) < 0 || fflush(stdout))) {
+		int error = errno;
+
+		fclose(f);
+		return say_not_printed(out, error);
+	}
+	sent = send(fileno(f), "k", 1, MSG_NOSIGNAL) == 1;
+	fclose(f);
+	if (!sent)
 		return fail(EXIT_FAIL,
 			    "%s: its mapper ended at once; see the system log",
 			    path);
@@ -118,12 +162,12 @@ static int say_died(int how)
  * launch_mapper - start a mapper and wait until it is ready
  * @argc: how many
  * @argv: options and arguments of "ubdmap mapper"
- * @index: gets N of the device
+ * @out: what it is and did
  * @print: print the device's name
  *
  * Return: an exit status; what went wrong has been said.
  */
-int launch_mapper(int argc, char **argv, uint32_t *index, bool print)
+int launch_mapper(int argc, char **argv, struct launched *out, bool print)
 {
 	int fd[2], status, how = 0;
 	bool stays = false;
@@ -145,12 +189,10 @@ int launch_mapper(int argc, char **argv, uint32_t *index, bool print)
 	f = fdopen(fd[0], "r");
 	if (!f)
 		return fail(EXIT_FAIL, "out of memory");
-	status = listen_to(f, index, &stays);
-	if (status == EXIT_OK) {
-		status = acknowledge(fd[0], *index, print);
-		fclose(f);
-		return status;
-	}
+	*out = (struct launched){};
+	status = listen_to(f, out, &stays);
+	if (status == EXIT_OK)
+		return acknowledge(f, out, print);
 	fclose(f);
 	if (stays)
 		return status;

@@ -21,6 +21,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -161,6 +162,9 @@ static void *back(void *arg)
 		if (!end)
 			continue;
 		ret = come_to(p, end);
+		/* It was to make room, and meanwhile the device is being deleted. */
+		if (end == END_LEAVE && ret == -ESHUTDOWN)
+			continue;
 		p->result = ret;
 		if (write(p->done, &one, sizeof(one)) < 0)
 			abort();
@@ -194,7 +198,7 @@ int mapper_start_back(struct mapper_process *p)
 
 /* --- main loop ---------------------------------------------------------- */
 
-/* The device goes if nobody uses it; SHUTDOWN will follow. */
+/* The device goes if nobody uses it; SHUTDOWN will follow.  -ENODEV: it has gone. */
 static int ask_to_delete(struct mapper_process *p)
 {
 	struct ubdm_ctl *ctl;
@@ -204,7 +208,7 @@ static int ask_to_delete(struct mapper_process *p)
 		return ret;
 	ret = ubdm_ctl_delete(ctl, p->index, false);
 	ubdm_ctl_close(ctl);
-	return ret == -ENODEV ? 0 : ret;
+	return ret;
 }
 
 static void take_signal(struct mapper_process *p)
@@ -222,7 +226,7 @@ static void take_signal(struct mapper_process *p)
 	ret = ask_to_delete(p);
 	if (ret == -EBUSY)
 		tell_log(p, LOG_NOTICE, "the device is in use: serving on");
-	else if (ret)
+	else if (ret && ret != -ENODEV)
 		tell_log(p, LOG_ERR, "cannot delete the device: %s",
 			 strerror(-ret));
 }
@@ -246,9 +250,17 @@ static void take_ack(struct mapper_process *p)
 	p->opt.ready_fd = -1;
 }
 
+/*
+ * That the driver takes the request says nothing yet: somebody may open the device
+ * before it comes to that.
+ */
 static void try_withdraw(struct mapper_process *p)
 {
-	if (ask_to_delete(p) != -EBUSY)
+	int ret = ask_to_delete(p);
+
+	if (ret == -EALREADY)
+		return;
+	if (ret && ret != -EBUSY)
 		p->withdraw = 0;
 	else if (!--p->withdraw)
 		tell_log(
@@ -412,8 +424,9 @@ static bool has_left(struct mapper_process *p)
 
 static int end(struct mapper_process *p, int gone)
 {
+	/* A keeper is to wait for the other one; nobody else has asked. */
 	if (has_left(p))
-		_exit(EXIT_HANDED_OVER);
+		_exit(p->opt.foreground ? EXIT_OK : EXIT_HANDED_OVER);
 	if (gone) {
 		/* Threads may be anywhere; what they hold is the kernel's. */
 		if (gone != -ESTALE)
@@ -431,6 +444,20 @@ static int end(struct mapper_process *p, int gone)
 	return p->result ? EXIT_FAIL : EXIT_OK;
 }
 
+/* udev and the like look at a new device and go. */
+static void withdraw_detached(struct mapper_process *p)
+{
+	unsigned int tries = WITHDRAW_TRIES;
+	int ret;
+
+	while (tries--) {
+		ret = ask_to_delete(p);
+		if (ret && ret != -EBUSY && ret != -EALREADY)
+			return;
+		poll(NULL, 0, WITHDRAW_MS);
+	}
+}
+
 /*
  * Whoever wanted the device has its name, or it goes.  The acknowledgement of a
  * "detach" is waited for only because writing it must not fail.
@@ -445,7 +472,7 @@ static int end_detached(struct mapper_process *p)
 		return EXIT_OK;
 	acked = read(p->opt.ready_fd, &c, 1) == 1;
 	if (!acked && !p->opt.attach)
-		ask_to_delete(p);
+		withdraw_detached(p);
 	return EXIT_OK;
 }
 

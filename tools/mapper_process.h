@@ -54,6 +54,7 @@ struct mapper_process {
 	enum mapper_end came_to; /* back is at it, or was last; under lock */
 
 	bool ready; /* main only, as the next */
+	uint64_t pause_ms; /* a miss was seen to wait so long before we attached */
 	unsigned int withdraw; /* tries left to delete the device */
 	int gone;
 	bool leaving; /* asked to */

@@ -17,6 +17,7 @@
 #include "mapper_process.h"
 
 #define NODE_WAIT_MS 10000
+#define UNDO_WAIT_MS 10000
 #define VACANT_WAIT_MS 10000
 #define VACANT_POLL_MS 2
 #define ROOM_WAIT_MS 30000
@@ -105,11 +106,19 @@ static int fill_create(struct mapper_process *p, struct ubdm_create *c,
 	return EXIT_OK;
 }
 
+/* When we end, whoever started us may use the image in another way. */
 static void undo_create(struct mapper_process *p, struct ubdm_ctl *ctl)
 {
+	struct ubdm_device dev;
+
 	ubdm_ctl_delete(ctl, p->index, true);
 	ubdm_mapper_abort(p->m);
 	close(p->channel);
+	for (int ms = 0; ms < UNDO_WAIT_MS; ms += VACANT_POLL_MS) {
+		if (ubdm_ctl_get(ctl, p->index, &dev))
+			return;
+		poll(NULL, 0, VACANT_POLL_MS);
+	}
 }
 
 /* udev is not waited for: devtmpfs makes the node. */
@@ -197,12 +206,14 @@ int mapper_begin_new(struct mapper_process *p)
 static int tell_not_attached(const struct mapper_process *p,
 			     const struct ubdm_ctl *ctl, int ret)
 {
-	if (ret == -EBUSY)
-		return tell_failure(p, EXIT_BUSY,
-				    "%s: has a mapper; nothing to do",
-				    p->opt.attach);
-	return tell_failure(p, exit_status_of(ret), "%s: %s", p->opt.attach,
-			    why(ctl, ret));
+	if (ret != -EBUSY)
+		return tell_failure(p, exit_status_of(ret), "%s: %s",
+				    p->opt.attach, why(ctl, ret));
+	/* Who comes after a mapper need not be the one that replaces it. */
+	if (p->after.pid)
+		return EXIT_BUSY;
+	return tell_failure(p, EXIT_BUSY, "%s: has a mapper; nothing to do",
+			    p->opt.attach);
 }
 
 static int serve_attached(struct mapper_process *p,
@@ -323,6 +334,16 @@ static int ask_for_room(struct mapper_process *p, struct ubdm_ctl *ctl,
 			    p->opt.attach, pid, strerror(errno));
 }
 
+/* The driver knows it only of those since a mapper attached, which may not be us. */
+static void note_pause(struct mapper_process *p, struct ubdm_ctl *ctl)
+{
+	struct ubdm_stats s = { .v = { 0 } };
+
+	if (!ubdm_ctl_stats(ctl, p->index, &s) &&
+	    s.v[UBDM_S_WAITING_MS] > p->pause_ms)
+		p->pause_ms = s.v[UBDM_S_WAITING_MS];
+}
+
 /*
  * It commits first, which takes a moment; if it is stopped or hangs it is killed,
  * which is as safe.  Not while its device is being deleted: then it completes the
@@ -340,6 +361,12 @@ static int attach_in_place(struct mapper_process *p, struct ubdm_ctl *ctl,
 		if (ret)
 			return tell_failure(p, exit_status_of(ret), "%s: %s",
 					    p->opt.attach, why(ctl, ret));
+		note_pause(p, ctl);
+		if (dev->state == UBDM_STATE_DETACHED && !p->opt.detach)
+			return tell_failure(
+				p, EXIT_BUSY,
+				"%s: has been detached meanwhile; it needs no mapper",
+				p->opt.attach);
 		if (!dev->mapper_pid && dev->state != UBDM_STATE_DYING) {
 			ret = ubdm_ctl_attach(ctl, p->channel, p->index, dev);
 			if (ret != -EBUSY)

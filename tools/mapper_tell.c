@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "mapper_process.h"
+#include "text.h"
 
 #define LINE_BYTES 768
 
@@ -27,9 +28,7 @@
 static void vone_line(char line[LINE_BYTES], const char *fmt, va_list ap)
 {
 	vsnprintf(line, LINE_BYTES, fmt, ap);
-	for (char *c = line; *c; c++)
-		if (*c == '\n')
-			*c = ' ';
+	text_one_line(line);
 }
 
 static void __attribute__((format(printf, 2, 3)))
@@ -126,8 +125,12 @@ void tell_ready(struct mapper_process *p)
 	char path[32];
 
 	if (p->opt.ready_fd >= 0) {
+		if (p->pause_ms)
+			dprintf(p->opt.ready_fd, "pause %llu\n",
+				(unsigned long long)p->pause_ms);
 		/* If nobody hears it, nobody acknowledges it. */
-		dprintf(p->opt.ready_fd, "ready %u\n", p->index);
+		dprintf(p->opt.ready_fd, "%s %u\n",
+			p->opt.attach ? "ready" : "made", p->index);
 		return;
 	}
 	if (p->after.pid)

@@ -3,17 +3,24 @@
  * say.c - messages: one line each, what is wrong and what to do.
  */
 #include <errno.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "cmd.h"
+#include "text.h"
+
+/* A path, and what is wrong with it. */
+#define SAY_BYTES (PATH_MAX + 2048)
 
 static void say(const char *fmt, va_list ap)
 {
-	fputs("ubdmap: ", stderr);
-	vfprintf(stderr, fmt, ap);
-	fputc('\n', stderr);
+	char line[SAY_BYTES];
+
+	vsnprintf(line, sizeof(line), fmt, ap);
+	text_one_line(line);
+	fprintf(stderr, "ubdmap: %s\n", line);
 }
 
 void warn(const char *fmt, ...)
@@ -45,6 +52,7 @@ int usage_error(const struct command *cmd, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(msg, sizeof(msg), fmt, ap);
 	va_end(ap);
+	text_one_line(msg);
 	fprintf(stderr, "ubdmap: %s; see ubdmap %s%s--help\n", msg,
 		cmd ? cmd->name : "", cmd ? " " : "");
 	return EXIT_USAGE;
