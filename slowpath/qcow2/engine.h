@@ -185,12 +185,14 @@ void ref_build(const struct q2w *w, uint8_t *buf, size_t bytes, uint64_t hc);
 void ref_mark(struct q2w *w, uint64_t hc);
 int ref_write(struct q2w *w);
 int ref_cover(struct q2w *w, uint64_t first, uint64_t end);
+bool ref_covers(const struct q2w *w, uint64_t hc);
 int ref_link(struct q2w *w);
 int q2_sync(struct q2w *w);
 
 /* rtable.c */
 int rt_grow(struct q2w *w, uint64_t blocks);
 int file_extend(struct q2w *w, uint64_t nb);
+int file_cut(struct q2w *w, uint64_t nb);
 
 /* pool.c */
 uint64_t pool_take(struct q2w *w, uint64_t max, uint64_t *n);

@@ -124,26 +124,11 @@ static int free_clusters(struct q2w *w)
 
 static int truncate_file(struct q2w *w)
 {
-	uint64_t nb = w->nb, bytes;
-	int rc;
+	uint64_t nb = w->nb;
 
-	if (w->file->blockdev)
-		return 0;
 	while (nb && !w->hc[nb - 1])
 		nb--;
-	if (nb == w->nb)
-		return 0;
-	bytes = nb << w->q->cbits;
-	pthread_mutex_unlock(&w->img->lock);
-	rc = sp_file_truncate(w->file, bytes);
-	pthread_mutex_lock(&w->img->lock);
-	if (rc)
-		return rc;
-	w->nr_free -= w->nb - nb;
-	w->nb = nb;
-	w->free_hint = 0;
-	w->img->layers[0].file_bytes = bytes;
-	return 0;
+	return file_cut(w, nb);
 }
 
 /* Context: w->refilling. */

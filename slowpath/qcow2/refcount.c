@@ -294,3 +294,15 @@ int ref_cover(struct q2w *w, uint64_t first, uint64_t end)
 	link = ref_link(w);
 	return link ? link : rc;
 }
+
+/**
+ * ref_covers - is a cluster counted by a block that the file's table names?
+ * @w: the engine
+ * @hc: the cluster
+ */
+bool ref_covers(const struct q2w *w, uint64_t hc)
+{
+	uint64_t bi = hc / ref_per_block(w->q);
+
+	return bi < w->rt_n && w->rt[bi] && !(bi >= w->link_lo && bi < w->link_hi);
+}

@@ -39,26 +39,55 @@ void refill_end(struct q2w *w)
 	pthread_cond_broadcast(&w->img->cond);
 }
 
+static unsigned int reserve_least(const struct q2w *w)
+{
+	return w->q->cs < 1u << 20 ? 4 : 1;
+}
+
 static unsigned int reserve_target(const struct q2w *w)
 {
-	uint64_t n = (w->q->cs < 1u << 20 ? 4 : 1) + 2 * (w->batch >> w->q->l2_bits);
+	uint64_t n = reserve_least(w) + 2 * (w->batch >> w->q->l2_bits);
 
 	return n < RESERVE_MAX ? n : RESERVE_MAX;
 }
 
 /* FREE clusters within [from, end) to v, which is theirs alone from here on. */
-static int take_range(struct q2w *w, uint64_t from, uint64_t end, uint64_t max,
-		      struct hcs *v)
+static int take_range(struct q2w *w, uint64_t from, uint64_t end, struct hcs *v)
 {
-	for (uint64_t hc = from; hc < end && max; hc++) {
+	for (uint64_t hc = from; hc < end; hc++) {
 		if (w->hc[hc])
 			continue;
 		if (hcs_add(v, hc))
 			return -ENOMEM;
 		hc_set(w, hc, HC_DROP, 0);
-		max--;
 	}
 	return 0;
+}
+
+/*
+ * Likewise, with blocks to count them.  Where there is none and no room for one they
+ * stay FREE, and *full says why; nobody asks for another block then.
+ */
+static int take_counted(struct q2w *w, uint64_t from, uint64_t end, struct hcs *v,
+			int *full)
+{
+	uint64_t per = ref_per_block(w->q), hc, next;
+	int rc = 0;
+
+	if (!*full)
+		rc = ref_cover(w, from, end);	/* may use some of them */
+	if (no_longer(rc)) {
+		*full = rc;
+		rc = 0;
+	}
+	for (hc = from; !rc && hc < end; hc = next) {
+		next = (hc / per + 1) * per;
+		if (next > end)
+			next = end;
+		if (ref_covers(w, hc))
+			rc = take_range(w, hc, next, v);
+	}
+	return rc;
 }
 
 /* FREE clusters, from where the last search ended and round. */
@@ -66,7 +95,7 @@ static int take_free(struct q2w *w, uint64_t want, struct hcs *v)
 {
 	uint64_t start = w->free_hint, before, hc, n;
 	bool wrapped = false;
-	int rc;
+	int rc, full = 0;
 
 	while (want && w->nr_free && !(wrapped && w->free_hint >= start)) {
 		hc = hc_find_free(w, w->free_hint, want, &n);
@@ -78,33 +107,30 @@ static int take_free(struct q2w *w, uint64_t want, struct hcs *v)
 			continue;
 		}
 		w->free_hint = hc + n;
-		rc = ref_cover(w, hc, hc + n);	/* may use some of them */
-		if (rc)
-			return rc;
 		before = v->nr;
-		rc = take_range(w, hc, hc + n, want, v);
+		rc = take_counted(w, hc, hc + n, v, &full);
 		if (rc)
 			return rc;
 		want -= v->nr - before;
 	}
-	return 0;
+	return want ? full : 0;
 }
 
 /* From the end of the file: holes, zero already. */
 static int take_new(struct q2w *w, uint64_t want, struct hcs *v)
 {
 	uint64_t first = w->nb;
-	int rc;
+	int rc, full = 0;
 
 	rc = file_extend(w, first + want);
 	if (!rc)
-		rc = ref_cover(w, first, first + want);
-	return rc ? rc : take_range(w, first, w->nb, UINT64_MAX, v);
+		rc = take_counted(w, first, first + want, v, &full);
+	return rc ? rc : full;
 }
 
-/* Zero with its space; whoever has no space is passed over. */
+/* Zero with its space; whoever has no space is passed over, and so many are left. */
 static int reserve_from(struct q2w *w, struct hcs *from, struct hcs *to,
-			unsigned int want)
+			unsigned int want, uint64_t leave)
 {
 	uint64_t kept = 0, i;
 	int rc = 0, one;
@@ -113,7 +139,7 @@ static int reserve_from(struct q2w *w, struct hcs *from, struct hcs *to,
 		uint64_t hc = from->hc[i];
 
 		one = -ENOSPC;
-		if (to->nr < want && !rc) {
+		if (to->nr < want && !rc && kept + from->nr - i > leave) {
 			pthread_mutex_unlock(&w->img->lock);
 			one = sp_file_zero(w->file, hc << w->q->cbits, w->q->cs);
 			pthread_mutex_lock(&w->img->lock);
@@ -158,28 +184,62 @@ static void publish(struct q2w *w, struct hcs *v, struct hcs *tables)
 	free(tables->hc);
 }
 
-/* v: made zero but for fresh.  Everything found is on one of the lists. */
+/*
+ * v: made zero but for fresh.  Everything found is on one of the lists.
+ *
+ * No room for more is an error only if there is nothing.  And if FREE clusters cannot
+ * be counted the file is not made longer, each time anew.
+ */
 static int collect(struct q2w *w, uint64_t want, struct hcs *v, struct hcs *fresh)
 {
-	int rc;
+	int rc, full = 0;
 
 	rc = take_dropped(w, v);
 	if (!rc && v->nr < want)
 		rc = take_free(w, want - v->nr, v);
+	if (no_longer(rc)) {
+		full = rc;
+		rc = 0;
+	}
 	if (!rc)
 		rc = punch_clusters(w, v);
 	if (!rc)
 		release(w, v, want);
-	if (!rc && v->nr < want) {
+	if (!rc && !full && v->nr < want) {
 		rc = take_new(w, want - v->nr, fresh);
-		if (no_longer(rc) && v->nr)
+		if (no_longer(rc)) {
+			full = rc;
 			rc = 0;
+		}
 	}
-	return rc;
+	return rc || v->nr || fresh->nr ? rc : full;
 }
 
-/* Context: w->refilling. */
-static int refill(struct q2w *w, uint64_t clusters, unsigned int want_tables)
+/*
+ * The reserve's part.  With less than was wanted, or no space, a writer needs something
+ * to be mapped first, and no more tables than a few; who links needs nothing but tables.
+ */
+static int share(struct q2w *w, uint64_t want, bool links, struct hcs *v,
+		 struct hcs *fresh, struct hcs *tables, unsigned int need)
+{
+	unsigned int few = reserve_least(w);
+	bool is_short = v->nr + fresh->nr < want;
+	uint64_t leave = !links && !w->pool_total;
+	int rc;
+
+	few = few > w->reserve_nr ? few - w->reserve_nr : 0;
+	if (few > need)
+		few = need;
+	if (is_short && !links)
+		need = few;
+	rc = reserve_from(w, fresh, tables, need, v->nr ? 0 : leave);
+	if (tables->nr < need && fresh->nr && !links)	/* it found no space */
+		need = few;
+	return rc ? rc : reserve_from(w, v, tables, need, fresh->nr ? 0 : leave);
+}
+
+/* links: tables are asked for, and nothing else.  Context: w->refilling. */
+static int refill(struct q2w *w, uint64_t clusters, unsigned int want_tables, bool links)
 {
 	struct hcs v = { 0 }, fresh = { 0 }, tables = { 0 };
 	unsigned int need_tables;
@@ -188,9 +248,8 @@ static int refill(struct q2w *w, uint64_t clusters, unsigned int want_tables)
 	need_tables = want_tables > w->reserve_nr ? want_tables - w->reserve_nr : 0;
 	rc = collect(w, clusters + need_tables, &v, &fresh);
 	if (!rc)
-		rc = reserve_from(w, &fresh, &tables, need_tables);
-	if (!rc)
-		rc = reserve_from(w, &v, &tables, need_tables);
+		rc = share(w, clusters + need_tables, links, &v, &fresh, &tables,
+			   need_tables);
 	if (!rc)
 		rc = ref_write(w);
 	if (!rc)
@@ -240,6 +299,7 @@ static void note_refill(struct q2w *w, int rc)
  */
 int pool_refill(struct q2w *w, uint64_t clusters, unsigned int tables)
 {
+	bool links = tables && !clusters;
 	uint64_t want;
 	int rc = 0;
 
@@ -254,7 +314,7 @@ int pool_refill(struct q2w *w, uint64_t clusters, unsigned int tables)
 		tables = reserve_target(w);
 	want = clusters > w->batch ? clusters : w->batch;
 	want = want > w->pool_total ? want - w->pool_total : 0;
-	rc = refill(w, want, tables);
+	rc = refill(w, want, tables, links);
 	note_refill(w, rc);
 	if (!rc && (!w->pool_total || !w->reserve_nr))
 		rc = -ENOSPC;

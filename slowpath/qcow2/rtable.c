@@ -47,6 +47,33 @@ int file_extend(struct q2w *w, uint64_t nb)
 	return 0;
 }
 
+/**
+ * file_cut - no more clusters than these
+ * @w: the engine
+ * @nb: how many; the others are FREE
+ *
+ * Context: the lock, dropped meanwhile; w->refilling.
+ * Return: 0 or -errno.
+ */
+int file_cut(struct q2w *w, uint64_t nb)
+{
+	uint64_t bytes = nb << w->q->cbits;
+	int rc;
+
+	if (nb >= w->nb || w->file->blockdev)
+		return 0;
+	pthread_mutex_unlock(&w->img->lock);
+	rc = sp_file_truncate(w->file, bytes);
+	pthread_mutex_lock(&w->img->lock);
+	if (rc)
+		return rc;
+	w->nr_free -= w->nb - nb;
+	w->nb = nb;
+	w->free_hint = 0;
+	w->img->layers[0].file_bytes = bytes;
+	return 0;
+}
+
 /* n FREE clusters in a row. */
 static int find_row(struct q2w *w, uint64_t n, uint64_t *hc)
 {
@@ -192,7 +219,7 @@ static void undo(struct q2w *w, uint64_t hc, uint64_t n, const uint64_t *blocks,
  */
 int rt_grow(struct q2w *w, uint64_t blocks)
 {
-	uint64_t per = w->q->cs / 8, old_n = w->rt_n, n, hc, *rt, *bits;
+	uint64_t per = w->q->cs / 8, old_n = w->rt_n, old_nb = w->nb, n, hc, *rt, *bits;
 	uint64_t refs = ref_per_block(w->q);
 	int rc;
 
@@ -225,8 +252,10 @@ int rt_grow(struct q2w *w, uint64_t blocks)
 		rc = write_all(w, hc, n, bits);
 	if (!rc)
 		rc = switch_table(w, hc, n);
-	if (rc && !w->img->failed)
+	if (rc && !w->img->failed) {
 		undo(w, hc, n, bits, old_n);
+		file_cut(w, old_nb);	/* else each try makes it longer */
+	}
 out:
 	free(bits);
 	return rc;

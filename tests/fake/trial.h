@@ -66,14 +66,14 @@ static MAYBE_UNUSED void begin(void)
 
 /*
  * Free clusters on both sides of G_BETWEEN's, and the file does not grow: the first
- * eight are the reserve, the others the pool, in two runs.  Below it, if it is to have
+ * four are the reserve, the others the pool, in two runs.  Below it, if it is to have
  * something there, a file with NR_BELOW clusters of 0x77.
  */
-#define CR_BETWEEN	30
-#define CR_ROOM		40
+#define CR_BETWEEN	26
+#define CR_ROOM		36
 #define G_BETWEEN	115
 #define NR_BELOW	128
-#define NARROW_POOL	(CR_ROOM - CR_END - 1 - 8)
+#define NARROW_POOL	(CR_ROOM - CR_END - 1 - 4)
 
 static int growth_error;		/* what it says to who wants more */
 static unsigned int growth_fails;	/* how often */

@@ -13,7 +13,7 @@
 static uint8_t taken[REC_FILE_MAX / 512];	/* sectors with space on the disk */
 static uint64_t nr_taken, disk_room;
 
-/* The file ends that many bytes behind what its image takes. */
+/* The file ends that many bytes behind what its image takes, which are a hole. */
 static void begin_tiny(uint64_t tail)
 {
 	static const uint8_t zeros[TINY_SECT];
@@ -30,8 +30,8 @@ static void begin_tiny(uint64_t tail)
 	assert_int_equal(truncate(in_scratch("img.qcow2"), len + tail), 0);
 	rec_start(in_scratch("img.qcow2"), TINY_SECT, zeros, NULL);
 	memset(taken, 0, sizeof(taken));
-	memset(taken, 1, rec.base_len / 512);
-	nr_taken = rec.base_len / 512;
+	memset(taken, 1, len / 512);
+	nr_taken = len / 512;
 	disk_room = UINT64_MAX;
 	open_dev();
 }
@@ -146,6 +146,32 @@ static void t8_kill_at_any_step_on_a_full_disk(void **state)
 	print_message("# killed at %u steps\n", tried - 1);
 }
 
+/*
+ * The file has more clusters than it has blocks to count them, as a refill leaves it that
+ * found room for the length and none for the block.
+ *
+ * Fails without no_longer() in take_counted(), and without links in share(), of
+ * qcow2/refill.c: the attach finds no space.
+ */
+static void t8_an_attach_needs_no_block(void **state)
+{
+	unsigned int i;
+
+	(void)state;
+	if (!qemu)
+		skip();
+	begin_tiny(8 << 20);
+	rec_before = full_disk;
+	for (i = 0; i < 8; i++)
+		assert_int_equal(rec_write(dev, 64 * i + 3, 1, i + 1, false), 0);
+	disk_room = nr_taken;
+	fdev_orphan(dev);
+	assert_int_equal(fdev_reattach(dev, &err), 0);
+	flush();
+	disk_room = UINT64_MAX;
+	finish();
+}
+
 /* ---- a round that found the disk full ---- */
 
 static bool no_room;
@@ -219,9 +245,8 @@ static void r29_a_zero_cluster_that_kept_its_place_needs_no_room(void **state)
  * However the file is kept from growing, by its disk, a quota or a limit: what
  * was dropped is there to be used, and what a commit drops.
  *
- * Fails with -ENOSPC alone in place of no_longer() in collect() or note_refill() of
- * qcow2/refill.c (the reserve takes it all), or in get_pool() of qcow2/engine.c: a write
- * waits, or fails.
+ * Fails with -ENOSPC alone in place of no_longer() in collect() of qcow2/refill.c, or in
+ * get_pool() of qcow2/engine.c: a write waits, or fails.
  */
 static void r29_what_was_dropped_is_used_whatever_the_error(void **state)
 {
@@ -244,6 +269,79 @@ static void r29_what_was_dropped_is_used_whatever_the_error(void **state)
 		assert_in_range(growth_fails, 0, 4);
 		finish();
 	}
+}
+
+#define TINY_ROOM	60u		/* clusters of the file to begin with */
+#define TINY_BLOCK	64u		/* that the first block counts */
+
+static unsigned int no_block;		/* how often there is no room for another */
+
+static int block_without_room(const struct sp_file *f, enum sp_io_op op, const void *buf,
+			      uint64_t off, uint64_t len)
+{
+	(void)buf; (void)len;
+	if (op == SP_IO_TRUNCATE && growth_fails && off > TINY_ROOM * 512) {
+		growth_fails--;
+		return -ENOSPC;
+	}
+	if (f && op == SP_IO_WRITE && no_block && off >= TINY_BLOCK * 512) {
+		no_block--;
+		return -ENOSPC;
+	}
+	return 0;
+}
+
+/* One by one. */
+static void fill_tiny(unsigned int first, unsigned int end)
+{
+	for (; first < end; first++)
+		assert_int_equal(rec_write(dev, first, 1, 0x41, false), 0);
+	assert_int_equal(fdev_stats(dev)->holds, 0);
+}
+
+/*
+ * The file gets longer, but what it got has no block: all else is there to be used, and
+ * it gets no longer each time.
+ *
+ * Fails in qcow2/refill.c without few in share(), the reserve takes it all, and without
+ * no_longer() in take_counted(): a write waits; without !full in collect() or file_cut()
+ * in rt_grow(): the file gets longer.
+ */
+static void r29_a_block_that_has_no_room(void **state)
+{
+	unsigned int i;
+	struct stat st;
+	off_t was = 0;
+
+	(void)state;
+	if (!qemu)
+		skip();
+	begin_tiny(0);
+	fdev_drop(dev);
+	rec_stop();
+	assert_int_equal(stat(in_scratch("tiny.qcow2"), &st), 0);
+	assert_in_range(st.st_size, 512, 10 * 512);
+	begin_tiny(TINY_ROOM * 512 - st.st_size);
+	rec_before = block_without_room;
+	growth_fails = 20;
+	no_block = 20;
+	fill_tiny(0, TINY_ROOM - (st.st_size + 511) / 512 - 4);
+	growth_fails = 0;
+	/* What is left of the first block. */
+	fill_tiny(60, 63);
+	assert_int_equal(no_block, 19);
+	flush();
+	for (i = 0; i < 4; i++) {
+		assert_int_equal(rec_discard(dev, 10 * i, 10), 0);
+		flush();
+		fill_tiny(100 + 10 * i, 105 + 10 * i);
+		assert_int_equal(stat(in_scratch("img.qcow2"), &st), 0);
+		assert_true(!was || st.st_size == was);
+		was = st.st_size;
+	}
+	assert_in_range(no_block, 1, 18);
+	no_block = 0;
+	finish();
 }
 
 /* ---- 9: one failed fdatasync, in the background ---- */
@@ -422,9 +520,11 @@ int main(void)
 		TEST(t8_first_cluster_then_cut),
 		TEST(t8_the_table_moves_behind_a_long_tail),
 		TEST(t8_kill_at_any_step_on_a_full_disk),
+		TEST(t8_an_attach_needs_no_block),
 		TEST(r16_an_open_round_keeps_what_it_names),
 		TEST(r29_a_zero_cluster_that_kept_its_place_needs_no_room),
 		TEST(r29_what_was_dropped_is_used_whatever_the_error),
+		TEST(r29_a_block_that_has_no_room),
 		TEST(t9_one_failed_background_fdatasync),
 		TEST(t10_locks),
 	};
