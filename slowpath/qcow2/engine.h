@@ -125,6 +125,7 @@ struct q2w {
 	uint64_t nb;			/* clusters in the file */
 	uint64_t hc_room;
 	uint32_t *hc;			/* count, state, HC_COMP */
+	bool marked;			/* dirty by us, clean before */
 	bool in_doubt;			/* the kernel may know less than is there: doubt.c */
 
 	uint64_t *rt;			/* refcount table, as on the file */
@@ -192,7 +193,7 @@ int q2_sync(struct q2w *w);
 /* rtable.c */
 int rt_grow(struct q2w *w, uint64_t blocks);
 int file_extend(struct q2w *w, uint64_t nb);
-int file_cut(struct q2w *w, uint64_t nb);
+int file_cut(struct q2w *w, uint64_t least);
 
 /* pool.c */
 uint64_t pool_take(struct q2w *w, uint64_t max, uint64_t *n);

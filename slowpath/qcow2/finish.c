@@ -122,15 +122,6 @@ static int free_clusters(struct q2w *w)
 	return rc;
 }
 
-static int truncate_file(struct q2w *w)
-{
-	uint64_t nb = w->nb;
-
-	while (nb && !w->hc[nb - 1])
-		nb--;
-	return file_cut(w, nb);
-}
-
 /* Context: w->refilling. */
 static int clean(struct q2w *w)
 {
@@ -145,7 +136,7 @@ static int clean(struct q2w *w)
 	if (!rc)
 		rc = q2_sync(w);
 	if (!rc)
-		rc = truncate_file(w);
+		rc = file_cut(w, 0);
 	if (!rc)
 		rc = header_write(w, false);
 	return rc ? rc : q2_sync(w);
@@ -166,7 +157,8 @@ int q2_finish(struct sp_image *img, const struct sp_extent *ext, unsigned int nr
 	struct q2w *w = img->layers[0].q->w;
 	int rc = 0;
 
-	if (!img->prepared)
+	/* Who could not be made ready may be marked dirty all the same. */
+	if (!img->prepared && !w->marked)
 		return 0;
 	settle(w, ext, nr);
 	mark_touched(w, ext, nr);
@@ -177,7 +169,7 @@ int q2_finish(struct sp_image *img, const struct sp_extent *ext, unsigned int nr
 		rc = clean(w);
 		refill_end(w);
 		if (!rc)
-			img->prepared = false;
+			img->prepared = w->marked = false;
 	}
 	return rc ? sp_fail(err, rc, "%s: could not be closed cleanly: %s; it stays marked dirty",
 			    w->file->path, strerror(-rc)) : 0;

@@ -107,7 +107,7 @@ static int make_room(struct q2w *w)
 /* Blocks for what is in use and has none. */
 static int make_blocks(struct q2w *w)
 {
-	uint64_t per = ref_per_block(w->q), hc = 0, end;
+	uint64_t per = ref_per_block(w->q), first = w->nb, hc = 0, end;
 	int rc = ref_link(w);
 
 	if (!rc && w->blocks_missing)
@@ -123,6 +123,8 @@ static int make_blocks(struct q2w *w)
 	}
 	if (!rc)
 		w->blocks_missing = false;
+	else if (!w->img->failed)
+		file_cut(w, first);	/* else each try makes it longer */
 	return rc;
 }
 
@@ -150,9 +152,11 @@ static int fill_l1(struct q2w *w)
 
 static int prepare(struct q2w *w)
 {
+	bool was_dirty = w->q->incompat & Q2_INCOMPAT_DIRTY;
 	int rc;
 
 	rc = header_write(w, true);
+	w->marked |= !was_dirty && w->q->incompat & Q2_INCOMPAT_DIRTY;
 	if (!rc)
 		rc = q2_sync(w);
 	if (!rc)

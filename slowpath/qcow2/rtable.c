@@ -48,20 +48,23 @@ int file_extend(struct q2w *w, uint64_t nb)
 }
 
 /**
- * file_cut - no more clusters than these
+ * file_cut - no FREE clusters at the end
  * @w: the engine
- * @nb: how many; the others are FREE
+ * @least: as many clusters as that stay in any case
  *
  * Context: the lock, dropped meanwhile; w->refilling.
  * Return: 0 or -errno.
  */
-int file_cut(struct q2w *w, uint64_t nb)
+int file_cut(struct q2w *w, uint64_t least)
 {
-	uint64_t bytes = nb << w->q->cbits;
+	uint64_t nb = w->nb, bytes;
 	int rc;
 
-	if (nb >= w->nb || w->file->blockdev)
+	while (nb > least && !w->hc[nb - 1])
+		nb--;
+	if (nb == w->nb || w->file->blockdev)
 		return 0;
+	bytes = nb << w->q->cbits;
 	pthread_mutex_unlock(&w->img->lock);
 	rc = sp_file_truncate(w->file, bytes);
 	pthread_mutex_lock(&w->img->lock);
