@@ -132,8 +132,14 @@ static void answer_again(struct job *job, int res)
 
 static struct walk just_map;
 
+/* Of what needs space: all that changes a cluster. */
+static bool may_hold_readers(enum sp_kind kind)
+{
+	return kind == SP_WRITE || kind == SP_ZEROES || kind == SP_DISCARD;
+}
+
 /*
- * A write is held for want of space, and reads of the same cluster would wait
+ * A change is held for want of space, and reads of the same cluster would wait
  * behind it: have what they want mapped.
  */
 static void map_for_readers(struct job *job)
@@ -161,7 +167,7 @@ static void answer_done(struct ubdm_cmd *cmd, int res)
 
 	if (is_end(res))
 		ubdm_loop_gone(m, res);
-	if (res >= 0 && job->space && job->req.kind == SP_WRITE)
+	if (res >= 0 && job->space && may_hold_readers(job->req.kind))
 		map_for_readers(job);
 	else if (res >= 0 || res == -ENOENT || res == -ECANCELED ||
 		 is_end(res) || !job->cookie)

@@ -446,6 +446,53 @@ static void short_memory_holds_the_fault(void **state)
 	assert_int_equal(m.busy, 0);
 }
 
+/*
+ * What changes part of a cluster and finds no space waits, and with it would who reads
+ * another part that was never mapped.
+ *
+ * Fails with SP_WRITE alone in may_hold_readers(): zeros and discards have nothing mapped.
+ */
+static void who_finds_no_space_does_not_hold_readers(void **state)
+{
+	static const uint8_t kinds[] = {
+		UBDM_FAULT_WRITE, UBDM_FAULT_ZEROES, UBDM_FAULT_DISCARD, UBDM_FAULT_READ,
+	};
+	static const struct sp_extent e = { .lba = 0, .len = 128, .type = SP_LINEAR,
+					    .store = 1, .perm = SP_PERM_R };
+
+	(void)state;
+	for (unsigned int i = 0; i < 4; i++) {
+		nr_taken = 0;
+		answer = (struct sp_reply){ .action = SP_HOLD, .space = true, .done = 1000 };
+		send_fault(kinds[i]);
+		assert_int_equal(resolve_at(0)->action, UBDM_RESOLVE_HOLD);
+		assert_true(resolve_at(0)->flags & UBDM_RESOLVE_F_SPACE);
+		assert_int_equal(nr_taken, 1);
+		answer = (struct sp_reply){ .action = SP_REDRIVE, .nr_ext = 1, .ext = &e };
+		nr_sent = 1;
+		complete(sent[0], 0);
+		if (kinds[i] == UBDM_FAULT_READ) {
+			assert_int_equal(nr_sent, 1);
+		} else {
+			assert_int_equal(nr_taken, 2);
+			assert_int_equal(taken[1].kind, SP_READ);
+			assert_int_equal(taken[1].lba, taken[0].lba);
+			assert_int_equal(nr_sent, 3);
+			assert_int_equal(sent[1]->msg.op, UBDM_CMD_MAP);
+			complete(sent[1], 0);
+			complete(sent[2], 0);
+		}
+		assert_int_equal(m.busy, 0);
+	}
+	/* What waits for something else than space maps nothing. */
+	answer = (struct sp_reply){ .action = SP_HOLD, .done = 1000 };
+	send_fault(UBDM_FAULT_ZEROES);
+	nr_sent = 1;
+	complete(sent[0], 0);
+	assert_int_equal(nr_sent, 1);
+	assert_int_equal(m.busy, 0);
+}
+
 static void bad_answer_of_the_slowpath_is_eio_too(void **state)
 {
 	struct sp_extent e = { .lba = 0, .len = 0, .type = SP_LINEAR };
@@ -676,6 +723,7 @@ int main(void)
 		T(fault_taken_back_is_acknowledged_and_let_go),
 		T(refused_answer_becomes_eio),
 		T(short_memory_holds_the_fault),
+		T(who_finds_no_space_does_not_hold_readers),
 		T(bad_answer_of_the_slowpath_is_eio_too),
 		T(faults_wait_in_their_fetch_for_a_job),
 		T(shutdown_comes_once_and_ends_fetching),
