@@ -17,7 +17,6 @@ cd "$dir" || exit 1
 SAYS_LIMIT=120
 
 nothing_left() {
-	until_true 10 no_mapper
 	[ -z "$(ubdmap list)" ] && no_mapper || return 1
 	[ -z "$(losetup -l)" ] || { losetup -l; return 1; }
 	! dmsetup ls | grep ubdm || return 1
@@ -73,7 +72,7 @@ check "installed, it finds its scripts" says 1 "no load" \
 check "without them it says so" says 1 "scripts of bench are missing" \
 	alone/sbin/ubdmap bench --size 16M scratch
 rm -r prefix alone
-check "refused, it leaves nothing" nothing_left
+check "refused, it leaves nothing" until_true 10 nothing_left
 equal "and the file as it was" "$(stat -c %s full.raw)" $((20 << 20))
 
 # --- a file ---
@@ -91,7 +90,7 @@ equal "and says why not the others" \
 	"${missing}file: dm-linear"
 equal "a row is compared with the first" "$(row file.json "file: direct" "4K random writes, each with fsync" times)" 1
 check "the chart is one" sh -c 'grep -q "^<svg" chart.svg && grep -q "qcow2: ubdmap, thin" chart.svg && tail -n 1 chart.svg | grep -q "^</svg>"'
-check "nothing is left of it" nothing_left
+check "nothing is left of it" until_true 10 nothing_left
 
 # --- a disk ---
 
@@ -101,7 +100,7 @@ check "it measures a disk, and prints a table" sh -c 'ubdmap bench --size 32M --
 sed 's/^/# /' table
 equal "of the rows and loads asked for" "$(grep -c '^disk: .* [0-9]' table)" 8
 refuses "and none else" grep -E '^(qcow2|file)|QD 1 ' table
-check "nothing is left of that" nothing_left
+check "nothing is left of that" until_true 10 nothing_left
 
 : >empty
 check "an empty file is used without a word" \
@@ -148,7 +147,7 @@ broken() {
 	taken_away "^ubdmap: fio.*file: ubdmap"
 }
 check "a device that fails meanwhile is an error, said in a line" broken
-check "and nothing is left of it" nothing_left
+check "and nothing is left of it" until_true 10 nothing_left
 
 # The same before fio looks at it: while dd fills it, once it is there.
 lost() {
@@ -159,5 +158,5 @@ lost() {
 	taken_away "ubdmap0"
 }
 check "one that is lost before is named" lost
-check "and nothing is left of that" nothing_left
+check "and nothing is left of that" until_true 10 nothing_left
 cd /
