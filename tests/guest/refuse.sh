@@ -30,7 +30,7 @@ no() {
 		not_ok "$claim is refused" "it does not tell why: $(cat err)"
 	elif [ "$before" != "$after" ]; then
 		not_ok "$claim is refused" "but a file has changed"
-	elif ! until_true 5 no_mapper || [ "$(ubdmap list)" ]; then
+	elif ! until_true 10 nothing_is_left; then
 		not_ok "$claim is refused" "but something is left: $(ubdmap list)"
 	else
 		ok "$claim is refused"
