@@ -37,6 +37,7 @@ app=$!
 check "the mapper is told that writing back has failed" until_true 20 told
 kill -KILL "$mapper"
 check "the disk below is well again" become linear /dev/vda 0
+check "the device is without a mapper" until_true 10 mapperless
 check "a new mapper comes" serve -a "$n" -b /dev/mapper/bad
 rc=0
 wait $app || rc=$?
