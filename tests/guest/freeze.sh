@@ -66,7 +66,7 @@ reader=$!
 has_read() {
 	! kill -0 $reader
 }
-check "what is in memory is read meanwhile" until_true 5 has_read
+check "what is in memory is read meanwhile" until_true 20 has_read
 fsfreeze -u /tmp/below
 check "it is what it should be" cmp -n 131072 src.raw /tmp/read
 check "then the writes go on" wait $load

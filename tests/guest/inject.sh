@@ -39,7 +39,10 @@ cleanup disarm
 # none_left: every device can be deleted once nothing fails any more
 none_left() {
 	for d in /sys/block/ubdmap*; do
-		[ ! -e "$d" ] || kctl del -f "${d#/sys/block/ubdmap}" || return 1
+		[ -e "$d" ] || continue
+		# It may have gone by itself meanwhile.
+		i=${d#/sys/block/ubdmap}
+		kctl del -f "$i" || ! kctl state "$i" || return 1
 	done
 	until_true 30 sh -c '! ls /dev/ubdmap[0-9]*'
 }

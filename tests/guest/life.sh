@@ -171,7 +171,10 @@ none() {
 # What a killed mapper leaves that had started.
 sweep() {
 	for d in /sys/block/ubdmap*; do
-		[ ! -e "$d" ] || kctl del -f "${d#/sys/block/ubdmap}" || return 1
+		[ -e "$d" ] || continue
+		# It may have gone by itself meanwhile.
+		i=${d#/sys/block/ubdmap}
+		kctl del -f "$i" || ! kctl state "$i" || return 1
 	done
 	until_true 20 none
 }

@@ -236,7 +236,7 @@ static void space(const char *disk)
 	const struct ubdm_fault *f;
 	pid_t writer, first, second;
 
-	make(SECTORS, -1, 5 * slowness);
+	make(SECTORS, -1, 15 * slowness);
 	raw_check(raw_backing(&chan, open_file(disk)), "backing");
 	raw_fetch(&chan, 0);
 	raw_check(raw_start(&chan, GRANULE), "START");
@@ -252,7 +252,7 @@ static void space(const char *disk)
 	raw_fetch(&chan, 0);
 	raw_check(raw_do(&chan, UBDM_CMD_RESOLVE, &hold, sizeof(hold)), "HOLD");
 	second = user(true);
-	for (int i = 0; i < 300 && stat_of(UBDM_S_PARKED) != 2; i++)
+	for (int i = 0; i < 1000 * slowness && stat_of(UBDM_S_PARKED) != 2; i++)
 		usleep(10000);
 	tell_number("flushes that wait", stat_of(UBDM_S_PARKED));
 	tell("the first flush", end_of(first));
