@@ -168,8 +168,10 @@ int q2_finish(struct sp_image *img, const struct sp_extent *ext, unsigned int nr
 		refill_begin(w);
 		rc = clean(w);
 		refill_end(w);
-		if (!rc)
-			img->prepared = w->marked = false;
+		if (!rc) {
+			img->prepared = false;
+			w->marked = false;
+		}
 	}
 	return rc ? sp_fail(err, rc, "%s: could not be closed cleanly: %s; it stays marked dirty",
 			    w->file->path, strerror(-rc)) : 0;
