@@ -14,18 +14,6 @@
 #include "mapper.h"
 #include "stack.h"
 
-/*
- * A page of the file must not be written through the page cache by one side
- * and around it by the other.  Clusters of a page or more keep the kernel's
- * data and the mapper's metadata apart.
- */
-static bool may_buffer(const struct ubdm_mapper *m, const struct sp_store *st)
-{
-	return !(st->flags & SP_STORE_WRITE) ||
-	       (sp_info(m->img)->granule_shift >= 12 - SP_SECTOR_SHIFT &&
-		!(st->flags & SP_STORE_BLOCKDEV));
-}
-
 static int add(struct ubdm_mapper *m, const struct sp_store *st)
 {
 	struct ubdm_msg msg;
@@ -38,8 +26,12 @@ static int add(struct ubdm_mapper *m, const struct sp_store *st)
 		flags |= UBDM_BACKING_F_BUFFERED;
 	ubdm_encode_backing_add(&msg, st->fd, flags);
 	ret = ubdm_sync_run(m, &msg);
-	if (ret == -EOPNOTSUPP && !(flags & UBDM_BACKING_F_BUFFERED) &&
-	    may_buffer(m, st)) {
+	/*
+	 * What is written to must not go through the page cache on one side and around it
+	 * on the other; what is only read may.
+	 */
+	if (ret == -EOPNOTSUPP &&
+	    !(flags & (UBDM_BACKING_F_BUFFERED | UBDM_BACKING_F_WRITE))) {
 		flags |= UBDM_BACKING_F_BUFFERED;
 		ubdm_encode_backing_add(&msg, st->fd, flags);
 		ret = ubdm_sync_run(m, &msg);

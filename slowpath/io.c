@@ -115,7 +115,7 @@ static bool dio_from_statx(struct sp_file *f)
 	struct statx sx;
 
 	if (statx(f->fd_m, "", AT_EMPTY_PATH, STATX_DIOALIGN, &sx) ||
-	    !(sx.stx_mask & STATX_DIOALIGN) || !sx.stx_dio_offset_align)
+	    !(sx.stx_mask & STATX_DIOALIGN))
 		return false;
 	f->align = sx.stx_dio_offset_align;
 	f->mem_align = sx.stx_dio_mem_align;
@@ -153,7 +153,15 @@ static bool dio_granularity(struct sp_file *f)
 			return false;
 		f->align = bs;
 		f->mem_align = ALIGN_MAX;
-	} else if (!dio_from_statx(f) && !dio_from_probe(f)) {
+	} else if (dio_from_statx(f)) {
+		/*
+		 * As the driver has it, whose requests may lie at any sector of memory.
+		 * If it went through the page cache and we around it, neither would see
+		 * what the other wrote.
+		 */
+		if (!f->align || f->mem_align > 512)
+			return false;
+	} else if (!dio_from_probe(f)) {
 		return false;
 	}
 	if (f->align < 512)
