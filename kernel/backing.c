@@ -266,7 +266,7 @@ int ubdm_backing_del(struct ubdm_dev *dev, u32 index)
  * ubdm_backing_release_all - at the device's end
  * @dev: nothing uses it any more
  *
- * Context: process, may block.
+ * Context: a kernel thread, may block.
  * Return: 0, or the first error of the last syncs.
  */
 int ubdm_backing_release_all(struct ubdm_dev *dev)
@@ -282,10 +282,10 @@ int ubdm_backing_release_all(struct ubdm_dev *dev)
 		err = ubdm_backing_sync(dev, b);
 		ret = ret ?: err;
 		take_out(dev, i);
-		release(b);
+		/* Whoever waits for the device's end may unmount what its files lay on. */
+		__fput_sync(b->file);
+		kfree(b);
 	}
-	/* Whoever waits for the device's end may unmount what its files lay on. */
-	flush_delayed_fput();
 	return ret;
 }
 

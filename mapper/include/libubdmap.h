@@ -405,7 +405,9 @@ int ubdm_mapper_finish(struct ubdm_mapper *m, struct ubdm_err *err);
  * mapper needs, and requests that were not answered yet are that one's.  End the
  * process next, or close without finishing.  Not on the ring thread.
  *
- * Return: 0, or why the channel is of no use any more.
+ * Return: 0; -ESHUTDOWN: the channel is as it was, for SHUTDOWN has come meanwhile,
+ * and what is to be done is ubdm_mapper_finish(); or why the channel is of no use any
+ * more.
  */
 int ubdm_mapper_leave(struct ubdm_mapper *m);
 

@@ -112,7 +112,7 @@ check "an image of which no device was made can be used at once" again
 # --- what is below can be unmounted when del ends ---
 
 # Of a device without a mapper the kernel's is the last reference to the file. Fails
-# without flush_delayed_fput() in ubdm_backing_release_all(), now and then.
+# without __fput_sync() in ubdm_backing_release_all(), now and then.
 unmounts() {
 	for _ in 1 2 3 4 5 6 7 8 9 10 11 12; do
 		dev=$(ubdmap add --detach /tmp/below/full.raw) || return 1
