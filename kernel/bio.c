@@ -215,7 +215,8 @@ static __always_inline bool drive_fast(struct ubdm_dev *dev, struct bio *bio, bo
  * @bio: from above
  *
  * Context: process context of the submitter, inside the block layer's
- * submission loop.  Never sleeps for a tag or for the mapper.
+ * submission loop.  Never waits for the mapper; for a tag of the disk below as who
+ * submits there himself, but not for one that is NOWAIT and wholly in one extent.
  */
 void ubdm_submit_bio(struct bio *bio)
 {
