@@ -130,9 +130,16 @@ orphaned() {
 	[ "$(field state "$dev")" = orphaned ]
 }
 
+now_ms() {
+	awk '{ printf "%d\n", $1 * 1000 }' /proc/uptime
+}
+
+# since: when, at the earliest
 orphan() {
 	m=$(field mapper "$dev")
-	kill -KILL "$(ps -o ppid= -p "$m" | tr -d ' ')" "$m"
+	keeper=$(keeper_of "$m")
+	since=$(now_ms)
+	kill -KILL "$keeper" "$m"
 	until_true 10 orphaned
 }
 
@@ -236,15 +243,18 @@ check "its image is sound, but for leaks" sh -c \
 # before has changed nothing. The clock goes on where all stands still: what comes too late
 # to tell anything is tried again.
 qemu-img create -q -f qcow2 thin.qcow2 16M
-limit=$((12 * ${UBDMAP_SLOW:-1}))
-
-now_ms() {
-	awk '{ printf "%d\n", $1 * 1000 }' /proc/uptime
-}
+limit=$((52 + 8 * ${UBDMAP_SLOW:-1}))
 
 # within SECONDS SINCE
 within() {
 	[ $(($(now_ms) - $2)) -lt $(($1 * 1000)) ]
+}
+
+# at SECONDS SINCE
+at() {
+	while within "$@"; do
+		sleep 0.2
+	done
 }
 
 attached() {
@@ -259,9 +269,9 @@ ended() {
 comes_and_goes() {
 	dev=$(ubdmap add --orphan-timeout $limit thin.qcow2) || return 1
 	n=${dev#/dev/ubdmap}
-	since=$(now_ms)
 	orphan || return 1
-	sleep $((limit * 3 / 4))
+	orphaned=$(now_ms)
+	at $((limit / 3)) "$orphaned"
 	came=$(now_ms)
 	kmap -a "$n" -s armed thin.qcow2 >/tmp/kmap.out 2>&1 &
 	other=$!
@@ -270,14 +280,14 @@ comes_and_goes() {
 	dd if="$dev" of=/dev/null bs=4k count=1 iflag=direct 2>/tmp/late &
 	reader=$!
 	# From here on nobody would wait who counts from the first mapper's end.
-	sleep $((limit / 2))
+	at $((limit + 2)) "$orphaned"
 	waited=0
 	kill -0 "$reader" || waited=1
 	within $limit "$came" || return 2
 	left=$(now_ms)
 	kill -KILL "$other"
 	over=1
-	until_true 8 ended || return 0
+	until_true 10 ended || return 0
 	# Were the time begun again it would not be over yet.
 	within $limit "$left" || return 2
 	over=0
