@@ -150,6 +150,19 @@ static void undelete(struct ubdm_dev *dev, int error)
 	reopen(dev, error);
 }
 
+/* False: it is getting one.  Without one it is DYING from here on, and no START comes. */
+static bool has_or_gets_no_disk(struct ubdm_dev *dev)
+{
+	bool adding;
+
+	spin_lock_irq(&dev->ftab.lock);
+	adding = dev->adding;
+	if (!adding && !dev->disk_added)
+		ubdm_dev_set_state(dev, UBDM_STATE_DYING);
+	spin_unlock_irq(&dev->ftab.lock);
+	return !adding;
+}
+
 /**
  * ubdm_del_work - see that nobody uses it, and have its mapper finish
  * @work: the device's del_work
@@ -163,11 +176,9 @@ void ubdm_del_work(struct work_struct *work)
 
 	if (force)
 		make_dead(dev);
-	/* No START queues it from here on; who opens what it adds is seen below. */
-	if (!dev->disk_added) {
-		set_dying(dev);
+	/* Who opens what a START adds is seen below. */
+	while (!has_or_gets_no_disk(dev))
 		flush_work(&dev->add_work);
-	}
 	if (dev->disk_added) {
 		mutex_lock(&dev->disk->open_mutex);
 		/* The scan for partitions may have had us wait: force since? */
@@ -279,11 +290,14 @@ void ubdm_dev_chan_gone(struct ubdm_dev *dev, struct ubdm_chan *chan, bool done,
 	    !READ_ONCE(dev->del_force)) {
 		off = true;
 		take_back(dev);
+		state = dev->state;
 	}
 	spin_unlock_irq(&dev->ftab.lock);
 	mutex_unlock(&dev->cmd_mutex);
 	if (!ours)
 		return;
+	if (off)
+		reopen(dev, -ENOTCONN);
 
 	switch (state) {
 	case UBDM_STATE_NEW:
@@ -292,18 +306,13 @@ void ubdm_dev_chan_gone(struct ubdm_dev *dev, struct ubdm_chan *chan, bool done,
 	case UBDM_STATE_DYING:
 		if (done)
 			dev->close_error = error;
-		if (!off) {
-			queue_remove(dev, 0);
-			break;
-		}
-		reopen(dev, -ENOTCONN);
-		fallthrough;
+		queue_remove(dev, 0);
+		break;
+	case UBDM_STATE_DETACHED:
+		break;		/* an attach that did not get to START */
 	default:
 		ubdm_genl_event(dev, UBDM_EV_ORPHANED, 0);
 		if (dev->orphan_timeout)
 			ubdm_dev_watch(dev, HZ);
-		break;
-	case UBDM_STATE_DETACHED:
-		break;		/* an attach that did not get to START */
 	}
 }

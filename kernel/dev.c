@@ -188,12 +188,13 @@ static void add_work(struct work_struct *work)
 	struct ubdm_dev *dev = container_of(work, struct ubdm_dev, add_work);
 	int ret = dev->disk_added ? -EALREADY : add_disk_now(dev);
 
+	spin_lock_irq(&dev->ftab.lock);
+	dev->adding = false;
+	if (!ret && (dev->state == UBDM_STATE_NEW ||
+		     dev->state == UBDM_STATE_ORPHANED))
+		ubdm_dev_set_state(dev, ubdm_dev_living_state(dev));
+	spin_unlock_irq(&dev->ftab.lock);
 	if (!ret) {
-		spin_lock_irq(&dev->ftab.lock);
-		if (dev->state == UBDM_STATE_NEW ||
-		    dev->state == UBDM_STATE_ORPHANED)
-			ubdm_dev_set_state(dev, ubdm_dev_living_state(dev));
-		spin_unlock_irq(&dev->ftab.lock);
 		ubdm_genl_event(dev, UBDM_EV_LIVE, 0);
 		if (dev->flags & UBDM_DEV_F_PARTSCAN)
 			queue_work(ubdm_slow_wq, &dev->scan_work);
@@ -261,6 +262,7 @@ int ubdm_dev_start(struct ubdm_dev *dev, struct ubdm_chan *chan,
 	spin_lock_irq(&dev->ftab.lock);
 	dying = dev->state == UBDM_STATE_DYING;
 	if (!dying) {
+		dev->adding = true;
 		ubdm_dev_get(dev);
 		if (!queue_work(ubdm_ctl_wq, &dev->add_work))
 			ubdm_dev_put(dev);	/* the channel has one */

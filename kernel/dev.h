@@ -119,6 +119,7 @@ struct ubdm_dev {
 	bool removed;			/* nothing looks after it any more; READ_ONCE */
 	bool removing;			/* remove_work is queued; ubdm_ctl_mutex */
 	bool disk_added;
+	bool adding;			/* add_work is queued or at it; ftab.lock */
 	bool has_srcu, has_tlb;		/* made, so to be unmade */
 	int close_error;		/* what STOP(DONE) said */
 

@@ -99,6 +99,7 @@ const char *driver_missing(void);
 int device_index(const char *name, uint32_t *index);
 void device_path(uint32_t index, char buf[32]);
 bool device_node_ready(uint32_t index);
+uint64_t device_disk(uint32_t index);
 bool device_users(uint32_t index, char *buf, int size);
 int device_get(struct ubdm_ctl *ctl, const char *name, struct ubdm_device *dev);
 int device_all(struct ubdm_ctl *ctl, uint32_t **index, unsigned int *nr);

@@ -56,23 +56,6 @@ static void pause_ms(int ms)
 	poll(NULL, 0, ms);
 }
 
-/* The kernel gives each disk a number that none had before; 0: not known. */
-static uint64_t disk_of(uint32_t index)
-{
-	unsigned long long n;
-	char path[64];
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/sys/block/ubdmap%u/diskseq", index);
-	f = fopen(path, "re");
-	if (!f)
-		return 0;
-	if (fscanf(f, "%llu", &n) != 1)
-		n = 0;
-	fclose(f);
-	return n;
-}
-
 static bool is_gone(int ret)
 {
 	return ret == -ENODEV || ret == -ENOENT || ret == -ENXIO;
@@ -134,7 +117,7 @@ static void take_events(struct del *d)
  */
 static bool is_another(const struct del *d, const struct ubdm_device *dev)
 {
-	uint64_t disk = disk_of(dev->index);
+	uint64_t disk = device_disk(dev->index);
 
 	return strcmp(dev->ident, d->dev.ident) ||
 	       (d->disk && disk && disk != d->disk);
@@ -246,9 +229,10 @@ static void wait_mapper(struct del *d)
 static bool wait_keeper(struct del *d)
 {
 	int64_t since = now_ms(), alone = since;
+	int64_t most = d->force ? KEEPER_MS : START_MS;
 	struct ubdm_device dev;
 
-	while (now_ms() - alone < KEEPER_MS && now_ms() - since < START_MS) {
+	while (now_ms() - alone < KEEPER_MS && now_ms() - since < most) {
 		int ret = ubdm_ctl_get(d->ctl, d->dev.index, &dev);
 
 		d->gone = is_gone(ret) || (!ret && is_another(d, &dev));
@@ -275,7 +259,10 @@ static int adopt_orphan(struct del *d)
 
 	if (wait_keeper(d))
 		return EXIT_OK;
-	status = launch_mapper(2, args, &out, false);
+	if (d->force && d->dev.mapper_pid)
+		status = EXIT_BUSY; /* which does not get ready */
+	else
+		status = launch_mapper(2, args, &out, false);
 	/* If it was refused, then because another one has come just now. */
 	if ((!status || status == EXIT_BUSY) && wait_keeper(d))
 		return EXIT_OK;
@@ -350,7 +337,7 @@ static int del(struct del *d, const char *name)
 	if (status)
 		return status;
 	device_path(d->dev.index, d->path);
-	d->disk = disk_of(d->dev.index);
+	d->disk = device_disk(d->dev.index);
 	if (!ubdm_ctl_open(&d->events) && ubdm_ctl_subscribe(d->events)) {
 		ubdm_ctl_close(d->events);
 		d->events = NULL;

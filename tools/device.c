@@ -61,6 +61,31 @@ bool device_node_ready(uint32_t index)
 	return !stat(path, &st) && S_ISBLK(st.st_mode);
 }
 
+/**
+ * device_disk - which disk it is
+ * @index: N of ubdmapN
+ *
+ * The kernel gives each a number that none had before: where a device goes, the next
+ * may get its N.
+ *
+ * Return: the number; 0: not known.
+ */
+uint64_t device_disk(uint32_t index)
+{
+	unsigned long long n;
+	char path[64];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/sys/block/ubdmap%u/diskseq", index);
+	f = fopen(path, "re");
+	if (!f)
+		return 0;
+	if (fscanf(f, "%llu", &n) != 1)
+		n = 0;
+	fclose(f);
+	return n;
+}
+
 /* --- users -------------------------------------------------------------- */
 
 struct users {

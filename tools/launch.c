@@ -96,31 +96,36 @@ static int listen_to(FILE *f, struct launched *out, bool *stays)
 }
 
 /* Its mapper sees to that; udev may be looking at it still. */
-static bool wait_withdrawn(uint32_t index)
+static const char *wait_withdrawn(uint32_t index, uint64_t disk)
 {
-	struct ubdm_device dev;
+	struct ubdm_device dev = { .state = UBDM_STATE_DYING };
 	struct ubdm_ctl *ctl;
 	int ret = 0;
 
 	if (driver_ctl(&ctl))
-		return false;
+		return "deleted";
 	for (int ms = 0; !ret && ms < WITHDRAWN_MS; ms += POLL_MS) {
 		poll(NULL, 0, POLL_MS);
-		ret = ubdm_ctl_get(ctl, index, &dev);
+		/* Another one may have its number by then. */
+		ret = device_disk(index) == disk ?
+			      ubdm_ctl_get(ctl, index, &dev) :
+			      -ENODEV;
 	}
 	ubdm_ctl_close(ctl);
-	return ret == -ENODEV;
+	if (ret)
+		return "deleted again";
+	return dev.state == UBDM_STATE_DYING ? "being deleted" :
+					       "in use, and stays";
 }
 
-static int say_not_printed(const struct launched *out, int error)
+static int say_not_printed(const struct launched *out, uint64_t disk, int error)
 {
 	const char *what = "serves";
 	char path[32];
 
 	device_path(out->index, path);
 	if (out->made)
-		what = wait_withdrawn(out->index) ? "deleted again" :
-						    "in use, and stays";
+		what = wait_withdrawn(out->index, disk);
 	return fail(EXIT_FAIL, "%s: %s, but its name could not be printed: %s",
 		    path, what, strerror(error));
 }
@@ -134,9 +139,10 @@ static int acknowledge(FILE *f, const struct launched *out, bool print)
 	device_path(out->index, path);
 	if (print && (puts(path) < 0 || fflush(stdout))) {
 		int error = errno;
+		uint64_t disk = device_disk(out->index);
 
 		fclose(f);
-		return say_not_printed(out, error);
+		return say_not_printed(out, disk, error);
 	}
 	sent = send(fileno(f), "k", 1, MSG_NOSIGNAL) == 1;
 	fclose(f);

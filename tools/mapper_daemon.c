@@ -250,14 +250,30 @@ static void take_ack(struct mapper_process *p)
 	p->opt.ready_fd = -1;
 }
 
+static bool is_finishing(struct mapper_process *p)
+{
+	bool finishing;
+
+	pthread_mutex_lock(&p->lock);
+	finishing = p->came_to == END_FINISH;
+	pthread_mutex_unlock(&p->lock);
+	return finishing;
+}
+
 /*
  * That the driver takes the request says nothing yet: somebody may open the device
  * before it comes to that.
  */
 static void try_withdraw(struct mapper_process *p)
 {
-	int ret = ask_to_delete(p);
+	int ret;
 
+	/* Soon its number may be another device's. */
+	if (is_finishing(p)) {
+		p->withdraw = 0;
+		return;
+	}
+	ret = ask_to_delete(p);
 	if (ret == -EALREADY)
 		return;
 	if (ret && ret != -EBUSY)
@@ -414,12 +430,7 @@ static int begin(struct mapper_process *p)
 /* Who asks for room while the image is being finished has come too late. */
 static bool has_left(struct mapper_process *p)
 {
-	bool finishing;
-
-	pthread_mutex_lock(&p->lock);
-	finishing = p->came_to == END_FINISH;
-	pthread_mutex_unlock(&p->lock);
-	return p->leaving && !finishing;
+	return p->leaving && !is_finishing(p);
 }
 
 static int end(struct mapper_process *p, int gone)
@@ -444,13 +455,17 @@ static int end(struct mapper_process *p, int gone)
 	return p->result ? EXIT_FAIL : EXIT_OK;
 }
 
-/* udev and the like look at a new device and go. */
+/*
+ * udev and the like look at a new device and go.  When it has gone, another one may
+ * have its number.
+ */
 static void withdraw_detached(struct mapper_process *p)
 {
+	uint64_t disk = device_disk(p->index);
 	unsigned int tries = WITHDRAW_TRIES;
 	int ret;
 
-	while (tries--) {
+	while (tries-- && device_disk(p->index) == disk) {
 		ret = ask_to_delete(p);
 		if (ret && ret != -EBUSY && ret != -EALREADY)
 			return;

@@ -110,6 +110,7 @@ static int fill_create(struct mapper_process *p, struct ubdm_create *c,
 static void undo_create(struct mapper_process *p, struct ubdm_ctl *ctl)
 {
 	struct ubdm_device dev;
+	bool dying = false;
 
 	ubdm_ctl_delete(ctl, p->index, true);
 	ubdm_mapper_abort(p->m);
@@ -117,6 +118,10 @@ static void undo_create(struct mapper_process *p, struct ubdm_ctl *ctl)
 	for (int ms = 0; ms < UNDO_WAIT_MS; ms += VACANT_POLL_MS) {
 		if (ubdm_ctl_get(ctl, p->index, &dev))
 			return;
+		/* Another one may have its number by then. */
+		if (dying && dev.state != UBDM_STATE_DYING)
+			return;
+		dying = dev.state == UBDM_STATE_DYING;
 		poll(NULL, 0, VACANT_POLL_MS);
 	}
 }

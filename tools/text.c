@@ -4,23 +4,10 @@
  *
  * The name of an image may have any byte in it but NUL.
  */
-#include <stdint.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "text.h"
-
-/**
- * text_one_line - have nothing in a text that a terminal acts on
- * @text: changed in place: '?' for each control character
- *
- * With a newline in it a name could pass for a line of its own.
- */
-void text_one_line(char *text)
-{
-	for (; *text; text++)
-		if ((unsigned char)*text < ' ' || *text == 0x7f)
-			*text = '?';
-}
 
 /* Bytes of the character at @s as of RFC 3629; 0: there is none. */
 static unsigned int char_bytes(const unsigned char *s)
@@ -48,6 +35,32 @@ static unsigned int char_bytes(const unsigned char *s)
 		return n;
 	}
 	return 0;
+}
+
+/* In ISO 6429, by itself (in an eight-bit code) or as UTF-8. */
+static bool is_control(const unsigned char *s, unsigned int bytes)
+{
+	if (bytes == 2)
+		return s[0] == 0xc2 && s[1] < 0xa0;
+	return bytes < 2 && (s[0] < ' ' || (s[0] >= 0x7f && s[0] < 0xa0));
+}
+
+/**
+ * text_one_line - have nothing in a text that a terminal acts on
+ * @text: changed in place: '?' for each byte of a control character
+ *
+ * With a newline in it a name could pass for a line of its own.
+ */
+void text_one_line(char *text)
+{
+	while (*text) {
+		const unsigned char *s = (const unsigned char *)text;
+		unsigned int n = char_bytes(s);
+
+		if (is_control(s, n))
+			memset(text, '?', n ? n : 1);
+		text += n ? n : 1;
+	}
 }
 
 /**

@@ -157,8 +157,11 @@ int q2_finish(struct sp_image *img, const struct sp_extent *ext, unsigned int nr
 	struct q2w *w = img->layers[0].q->w;
 	int rc = 0;
 
-	/* Who could not be made ready may be marked dirty all the same. */
-	if (!img->prepared && !w->marked)
+	/*
+	 * Who could not be made ready may be marked dirty all the same.  It stays so if
+	 * something is in use that is not counted: that is to be repaired by who opens it.
+	 */
+	if (!img->prepared && (!w->marked || w->blocks_missing))
 		return 0;
 	settle(w, ext, nr);
 	mark_touched(w, ext, nr);

@@ -187,50 +187,52 @@ static void publish(struct q2w *w, struct hcs *v, struct hcs *tables)
 /*
  * v: made zero but for fresh.  Everything found is on one of the lists.
  *
- * No room for more is an error only if there is nothing.  And if FREE clusters cannot
- * be counted the file is not made longer, each time anew.
+ * No room for more is an error only if there is nothing; else *full says so.  And if
+ * FREE clusters cannot be counted the file is not made longer, each time anew.
  */
-static int collect(struct q2w *w, uint64_t want, struct hcs *v, struct hcs *fresh)
+static int collect(struct q2w *w, uint64_t want, struct hcs *v, struct hcs *fresh,
+		   int *full)
 {
-	int rc, full = 0;
+	int rc;
 
+	*full = 0;
 	rc = take_dropped(w, v);
 	if (!rc && v->nr < want)
 		rc = take_free(w, want - v->nr, v);
 	if (no_longer(rc)) {
-		full = rc;
+		*full = rc;
 		rc = 0;
 	}
 	if (!rc)
 		rc = punch_clusters(w, v);
 	if (!rc)
 		release(w, v, want);
-	if (!rc && !full && v->nr < want) {
+	if (!rc && !*full && v->nr < want) {
 		rc = take_new(w, want - v->nr, fresh);
 		if (no_longer(rc)) {
-			full = rc;
+			*full = rc;
 			rc = 0;
 		}
 	}
-	return rc || v->nr || fresh->nr ? rc : full;
+	return rc || v->nr || fresh->nr ? rc : *full;
 }
 
 /*
- * The reserve's part.  With less than was wanted, or no space, a writer needs something
- * to be mapped first, and no more tables than a few; who links needs nothing but tables.
+ * The reserve's part.  Where there is no room for more, or no space, a writer needs
+ * something to be mapped first, and no more tables than a few; who links needs nothing
+ * but tables.
  */
-static int share(struct q2w *w, uint64_t want, bool links, struct hcs *v,
+static int share(struct q2w *w, bool is_full, bool links, struct hcs *v,
 		 struct hcs *fresh, struct hcs *tables, unsigned int need)
 {
 	unsigned int few = reserve_least(w);
-	bool is_short = v->nr + fresh->nr < want;
 	uint64_t leave = !links && !w->pool_total;
 	int rc;
 
 	few = few > w->reserve_nr ? few - w->reserve_nr : 0;
 	if (few > need)
 		few = need;
-	if (is_short && !links)
+	if (is_full && !links)
 		need = few;
 	rc = reserve_from(w, fresh, tables, need, v->nr ? 0 : leave);
 	if (tables->nr < need && fresh->nr && !links)	/* it found no space */
@@ -243,13 +245,12 @@ static int refill(struct q2w *w, uint64_t clusters, unsigned int want_tables, bo
 {
 	struct hcs v = { 0 }, fresh = { 0 }, tables = { 0 };
 	unsigned int need_tables;
-	int rc;
+	int rc, full;
 
 	need_tables = want_tables > w->reserve_nr ? want_tables - w->reserve_nr : 0;
-	rc = collect(w, clusters + need_tables, &v, &fresh);
+	rc = collect(w, clusters + need_tables, &v, &fresh, &full);
 	if (!rc)
-		rc = share(w, clusters + need_tables, links, &v, &fresh, &tables,
-			   need_tables);
+		rc = share(w, full, links, &v, &fresh, &tables, need_tables);
 	if (!rc)
 		rc = ref_write(w);
 	if (!rc)
@@ -312,6 +313,8 @@ int pool_refill(struct q2w *w, uint64_t clusters, unsigned int tables)
 	adapt(w);
 	if (tables < reserve_target(w))
 		tables = reserve_target(w);
+	if (links)
+		tables = RESERVE_MAX;	/* what is the pool's is lost to it */
 	want = clusters > w->batch ? clusters : w->batch;
 	want = want > w->pool_total ? want - w->pool_total : 0;
 	rc = refill(w, want, tables, links);

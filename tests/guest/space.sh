@@ -108,7 +108,7 @@ for i in $(seq 24); do
 	dd if=/dev/zero of="bit$i" bs=1M count=1 status=none
 done
 truncate -s 1G c.raw
-dev=$(ubdmap add --space-timeout 6 c.raw)
+dev=$(ubdmap add --space-timeout $((6 * ${UBDMAP_SLOW:-1})) c.raw)
 dd if=/tmp/random of="$dev" bs=64k count=1 oflag=direct status=none
 fill
 dd if=/dev/zero of="$dev" bs=64k count=320 seek=256 oflag=direct status=none 2>/tmp/err &

@@ -13,6 +13,10 @@ static void no_line_ends_in_a_name(void **state)
 	(void)state;
 	text_one_line(text);
 	assert_string_equal(text, "a?ready 5??[31m??b\xe9\xc3\xa9 z");
+	/* As UTF-8, and by themselves; what they are a part of stays. */
+	strcpy(text, "\xc2\x9b\x9b\xc3\x9b\xc2\xa0\xe2\x82\x9b\x85");
+	text_one_line(text);
+	assert_string_equal(text, "???\xc3\x9b\xc2\xa0\xe2\x82\x9b?");
 	text[0] = '\0';
 	text_one_line(text);
 	assert_string_equal(text, "");
