@@ -40,7 +40,9 @@ static __always_inline bool finish(struct ubdm_io *io, struct bio *bio,
 	ubdm_io_free(dev, io);
 
 	if (unlikely(status)) {
-		ubdm_count_failed(dev, bio);
+		/* No tag for who asked not to wait for one: that is no failure, here as there. */
+		if (status != BLK_STS_AGAIN)
+			ubdm_count_failed(dev, bio);
 	} else if (write && unlikely(ubdm_hit_needs_flush(dev, bio, tid))) {
 		ubdm_flush_park(dev, bio, tid);
 		return true;
