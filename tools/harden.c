@@ -57,15 +57,19 @@ static void spare_from_oom(void)
 	close(fd);
 }
 
-void harden_process(void)
+void harden_threads(void)
 {
 	mallopt(M_ARENA_MAX, 2);
 	mallopt(M_TRIM_THRESHOLD, 64 << 20);
 	prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
 	/* As the kernel's own workers on the way of I/O. */
 	setpriority(PRIO_PROCESS, 0, -20);
-	spare_from_oom();
+}
+
+void stay_in_memory(void)
+{
 	lock_memory();
+	spare_from_oom();
 }
 
 void lift_file_limit(void)

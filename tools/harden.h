@@ -8,12 +8,20 @@
 #include <stdbool.h>
 
 /**
- * harden_process - io-flusher, locked in memory, spared by the OOM killer, first
- *	in line for a CPU; each as far as permitted
+ * harden_threads - io-flusher, first in line for a CPU; as far as permitted
  *
  * Before the first thread is made: they inherit it.
  */
-void harden_process(void);
+void harden_threads(void);
+
+/**
+ * stay_in_memory - locked in memory, then spared by the OOM killer; as far as permitted
+ *
+ * An image says how much memory its tables take, and it may be anybody's. So for a new
+ * device this is to come when it is open: until all of it is there, the one to be killed
+ * for want of memory is whoever wants it.
+ */
+void stay_in_memory(void);
 
 /**
  * lift_file_limit - whoever started us limited his own files, not the image: no

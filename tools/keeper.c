@@ -200,7 +200,8 @@ int keep(struct mapper_process *p)
 
 	let_go(p);
 	prctl(PR_SET_NAME, "ubdmap-keeper");
-	harden_process();
+	harden_threads();
+	stay_in_memory();
 	for (;;) {
 		how = wait_mapper(&k);
 		take_ready(&k);

@@ -16,8 +16,9 @@
  * being deleted: back finishes the image, main leaves); the channel becomes
  * useless (another mapper took over: leave at once, touch nothing); a signal.
  * SIGUSR1 makes room for another mapper.
- * SIGTERM only asks the driver to delete the device, and if that is in use we
- * stay.  SIGKILL is safe at any time: the driver keeps what a new mapper needs.
+ * SIGTERM only asks the driver to delete the device; if that is in use we stay, and ask
+ * again once nobody uses it.  SIGKILL is safe at any time: the driver keeps what a new
+ * mapper needs.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -40,6 +41,7 @@
 
 #define WITHDRAW_MS 20
 #define WITHDRAW_TRIES 250
+#define ASK_AGAIN_MS 1000
 
 /* --- callbacks, see libubdmap.h ----------------------------------------- */
 
@@ -198,12 +200,26 @@ int mapper_start_back(struct mapper_process *p)
 
 /* --- main loop ---------------------------------------------------------- */
 
+static bool is_finishing(struct mapper_process *p)
+{
+	bool finishing;
+
+	pthread_mutex_lock(&p->lock);
+	finishing = p->came_to == END_FINISH;
+	pthread_mutex_unlock(&p->lock);
+	return finishing;
+}
+
 /* The device goes if nobody uses it; SHUTDOWN will follow.  -ENODEV: it has gone. */
 static int ask_to_delete(struct mapper_process *p)
 {
 	struct ubdm_ctl *ctl;
-	int ret = ubdm_ctl_open(&ctl);
+	int ret;
 
+	/* Its number is another one's. */
+	if (p->disk && device_disk(p->index) != p->disk)
+		return -ENODEV;
+	ret = ubdm_ctl_open(&ctl);
 	if (ret)
 		return ret;
 	ret = ubdm_ctl_delete(ctl, p->index, false);
@@ -211,10 +227,29 @@ static int ask_to_delete(struct mapper_process *p)
 	return ret;
 }
 
+/*
+ * As SIGTERM wants it.  In use: later, then.  That the driver takes the request says
+ * nothing yet: somebody may open the device before it comes to that.
+ */
+static void ask_to_go(struct mapper_process *p)
+{
+	bool first = !p->unwanted;
+	int ret;
+
+	if (p->gone || is_finishing(p))
+		return;
+	ret = ask_to_delete(p);
+	p->unwanted = !ret || ret == -EBUSY || ret == -EALREADY;
+	if (ret == -EBUSY && first)
+		tell_log(p, LOG_NOTICE, "the device is in use: it goes once nobody uses it");
+	else if (!p->unwanted && ret != -ENODEV)
+		tell_log(p, LOG_ERR, "cannot delete the device: %s",
+			 strerror(-ret));
+}
+
 static void take_signal(struct mapper_process *p)
 {
 	struct signalfd_siginfo si;
-	int ret;
 
 	if (read(p->signals, &si, sizeof(si)) != sizeof(si))
 		return;
@@ -223,12 +258,8 @@ static void take_signal(struct mapper_process *p)
 		wake_back(p, END_LEAVE);
 		return;
 	}
-	ret = ask_to_delete(p);
-	if (ret == -EBUSY)
-		tell_log(p, LOG_NOTICE, "the device is in use: serving on");
-	else if (ret && ret != -ENODEV)
-		tell_log(p, LOG_ERR, "cannot delete the device: %s",
-			 strerror(-ret));
+	if (!p->unwanted)
+		ask_to_go(p);
 }
 
 /*
@@ -250,25 +281,10 @@ static void take_ack(struct mapper_process *p)
 	p->opt.ready_fd = -1;
 }
 
-static bool is_finishing(struct mapper_process *p)
-{
-	bool finishing;
-
-	pthread_mutex_lock(&p->lock);
-	finishing = p->came_to == END_FINISH;
-	pthread_mutex_unlock(&p->lock);
-	return finishing;
-}
-
-/*
- * That the driver takes the request says nothing yet: somebody may open the device
- * before it comes to that.
- */
 static void try_withdraw(struct mapper_process *p)
 {
 	int ret;
 
-	/* Soon its number may be another device's. */
 	if (is_finishing(p)) {
 		p->withdraw = 0;
 		return;
@@ -325,6 +341,8 @@ bool mapper_turn(struct mapper_process *p, int ms)
 
 	if (p->withdraw)
 		ms = WITHDRAW_MS;
+	else if (p->unwanted && (ms < 0 || ms > ASK_AGAIN_MS))
+		ms = ASK_AGAIN_MS;
 	came = wait_for_any(p, ms);
 	if (came < 0) {
 		tell_log(p, LOG_ERR, "waiting for the device: %s", strerror(-came));
@@ -334,6 +352,8 @@ bool mapper_turn(struct mapper_process *p, int ms)
 	if (!came) {
 		if (p->withdraw)
 			try_withdraw(p);
+		else if (p->unwanted)
+			ask_to_go(p);
 		return false;
 	}
 	if (came & 1 << FROM_RING)
@@ -416,15 +436,17 @@ static int begin(struct mapper_process *p)
 	int ret = set_up_process(p);
 
 	if (!ret) {
-		harden_process();
+		harden_threads();
 		ret = start_workers(p);
 	}
 	if (ret)
 		return tell_failure(p, EXIT_FAIL, "starting up: %s",
 				    strerror(-ret));
-	if (p->after.pid)
-		return mapper_begin_next(p);
-	return p->opt.attach ? mapper_begin_attach(p) : mapper_begin_new(p);
+	if (!p->after.pid && !p->opt.attach)
+		return mapper_begin_new(p);
+	/* Of this device somebody may be in need already: memory, for one. */
+	stay_in_memory();
+	return p->after.pid ? mapper_begin_next(p) : mapper_begin_attach(p);
 }
 
 /* Who asks for room while the image is being finished has come too late. */
@@ -455,17 +477,13 @@ static int end(struct mapper_process *p, int gone)
 	return p->result ? EXIT_FAIL : EXIT_OK;
 }
 
-/*
- * udev and the like look at a new device and go.  When it has gone, another one may
- * have its number.
- */
+/* udev and the like look at a new device and go. */
 static void withdraw_detached(struct mapper_process *p)
 {
-	uint64_t disk = device_disk(p->index);
 	unsigned int tries = WITHDRAW_TRIES;
 	int ret;
 
-	while (tries-- && device_disk(p->index) == disk) {
+	while (tries--) {
 		ret = ask_to_delete(p);
 		if (ret && ret != -EBUSY && ret != -EALREADY)
 			return;

@@ -46,6 +46,7 @@ struct mapper_process {
 	int epoll; /* of these, and of the mapper's */
 	unsigned int watched; /* what is in it already */
 	uint32_t index;
+	uint64_t disk; /* device_disk(), once there is one */
 
 	pthread_mutex_t lock;
 	pthread_cond_t wake;
@@ -56,6 +57,7 @@ struct mapper_process {
 	bool ready; /* main only, as the next */
 	uint64_t pause_ms; /* a miss was seen to wait so long before we attached */
 	unsigned int withdraw; /* tries left to delete the device */
+	bool unwanted; /* it is to be deleted as soon as nobody uses it */
 	int gone;
 	bool leaving; /* asked to */
 	bool detached; /* the device needs us no more */

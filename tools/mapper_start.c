@@ -13,6 +13,7 @@
 #include <sys/pidfd.h>
 #include <unistd.h>
 
+#include "harden.h"
 #include "keeper.h"
 #include "mapper_process.h"
 
@@ -153,6 +154,7 @@ static int serve_new(struct mapper_process *p, struct ubdm_ctl *ctl,
 	ret = ubdm_mapper_serve(p->m, p->channel, c->block_size, &err);
 	if (!ret) {
 		ret = wait_for_node(p);
+		p->disk = device_disk(p->index);
 		snprintf(
 			err.msg, sizeof(err.msg),
 			"/dev/ubdmap%u does not appear; is devtmpfs mounted on /dev?",
@@ -194,6 +196,7 @@ int mapper_begin_new(struct mapper_process *p)
 		return tell_failure(p, exit_status_of(ret), "%s", err.msg);
 	ubdm_mapper_info(p->m, &info);
 	tell_warning(p, info.warning);
+	stay_in_memory();
 
 	ret = open_channel(p);
 	if (ret)
@@ -227,6 +230,7 @@ static int serve_attached(struct mapper_process *p,
 	struct ubdm_err err = { .msg = "" };
 	int ret;
 
+	p->disk = device_disk(p->index);
 	ret = ubdm_mapper_takeover(&p->m, p->channel, dev, p->opt.cache_bytes,
 				   &mapper_ops, p, &err);
 	if (!ret)

@@ -45,7 +45,7 @@ int hc_grow(struct q2w *w, uint64_t nb)
 		return -ENOMEM;
 	memset(bits + old_words, 0, (words - old_words) * 8);
 	w->rdirty = bits;
-	if (!w->hc) {	/* the large one at open: untouched pages cost nothing */
+	if (!w->hc) {	/* the large one at open */
 		hc = calloc(room, sizeof(*hc));
 	} else {
 		hc = realloc(w->hc, room * sizeof(*hc));

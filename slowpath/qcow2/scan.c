@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "engine.h"
 
@@ -94,9 +95,29 @@ static int read_table(struct q2w *w, uint32_t i, struct sp_err *err)
 	return 0;
 }
 
-static int read_tables(struct q2w *w, struct sp_err *err)
+/*
+ * A file of any length costs nothing, but our words for its clusters do, and a mapper's
+ * memory is locked: an image must not be able to take all there is.  Whoever takes an image
+ * over has more room, for it has grown since.
+ */
+static uint64_t max_table_bytes(const struct q2w *w)
 {
-	uint64_t room = SCAN_MAX_BYTES;
+	long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+	uint64_t bytes = pages > 0 && page > 0 ? (uint64_t)pages * page : UINT64_MAX;
+
+	bytes /= w->img->opt.fds ? 2 : 4;
+	return bytes < SCAN_MAX_BYTES ? bytes : SCAN_MAX_BYTES;
+}
+
+static int too_large(const struct q2w *w, uint64_t max, struct sp_err *err)
+{
+	return sp_fail(err, -ENOTSUP, "%s: what must be known of its clusters for writing takes more than %llu MiB of memory; open it read-only, or convert it to larger clusters",
+		       w->file->path, (unsigned long long)max >> 20);
+}
+
+static int read_tables(struct q2w *w, uint64_t max, struct sp_err *err)
+{
+	uint64_t room = max - w->nb * sizeof(*w->hc);
 	int rc = 0;
 
 	w->l2 = calloc(w->q->l1_size + 1ull, sizeof(*w->l2));
@@ -106,8 +127,7 @@ static int read_tables(struct q2w *w, struct sp_err *err)
 		if (!q2_offset(w->q->l1[i]))
 			continue;
 		if (room < w->q->cs)
-			return sp_fail(err, -ENOTSUP, "%s: more than 4 GiB of tables are not supported for writing; open it read-only",
-				       w->file->path);
+			return too_large(w, max, err);
 		room -= w->q->cs;
 		rc = read_table(w, i, err);
 	}
@@ -187,7 +207,7 @@ static int compare(struct q2w *w, struct sp_err *err)
  */
 int q2_scan(struct q2w *w, struct sp_err *err)
 {
-	uint64_t bytes = w->img->layers[0].file_bytes;
+	uint64_t bytes = w->img->layers[0].file_bytes, max = max_table_bytes(w);
 	struct q2 *q = w->q;
 	int rc;
 
@@ -196,10 +216,11 @@ int q2_scan(struct q2w *w, struct sp_err *err)
 		w->nb = bytes >> q->cbits;
 	else
 		w->in_doubt = bytes & (q->cs - 1) || w->img->opt.fds;
+	if (w->nb > max / sizeof(*w->hc))
+		return too_large(w, max, err);
 	rc = hc_grow(w, w->nb);
 	if (rc)
-		return sp_fail(err, -ENOTSUP, "%s: too many clusters to keep track of; open it read-only, or convert it to larger clusters",
-			       w->file->path);
+		return sp_fail(err, rc, "%s: out of memory for its tables", w->file->path);
 	rc = mark(w, 0, 1, false, "the header", err);
 	if (!rc && q->l1_size)
 		rc = mark(w, q->l1_off, q->l1_size * 8ull, false, "the L1 table", err);
@@ -209,7 +230,7 @@ int q2_scan(struct q2w *w, struct sp_err *err)
 	if (!rc)
 		rc = read_rt(w, err);
 	if (!rc)
-		rc = read_tables(w, err);
+		rc = read_tables(w, max, err);
 	if (!rc)
 		rc = mark_data(w, err);
 	for (uint64_t hc = 0; !rc && hc < w->nb; hc++)

@@ -90,8 +90,7 @@ check "a mapper does not give up a mounted device" sh -c \
 	"kill -TERM $(field mapper "$dev"); sleep 1; ls $mnt >/dev/null && ubdmap stat $dev"
 check "an image in use is refused" says 4 "a.raw" ubdmap add a.raw
 umount "$mnt"
-check "del once it is free" ubdmap del "$dev"
-check "nothing is left of it" nothing_left
+check "but it does once it is free" goes
 
 dev=$(ubdmap add a.raw)
 mount "$dev" "$mnt"
@@ -107,7 +106,7 @@ truncate -s $(((1 << 20) + 512)) odd.raw
 check "a size that is no multiple of the sector is refused" \
 	says 1 "not a multiple of 4096" ubdmap add -b 4096 odd.raw
 check "a folder is refused" says 1 "$dir" ubdmap add -f raw "$dir"
-check "a fifo is refused, not waited for" sh -c 'mkfifo p.raw; exec timeout 5 ubdmap add p.raw 2>&1 | grep -q p.raw'
+check "a fifo is refused, not waited for" sh -c 'mkfifo p.raw; exec timeout 30 ubdmap add p.raw 2>&1 | grep -q p.raw'
 check "a device that isn't there" says 3 "no such device" ubdmap del ubdmap7
 check "what isn't a device of ours" says 3 "not an ubdmap device" ubdmap del /dev/null
 check "a user without permission cannot add" says 6 "no permission" \

@@ -102,6 +102,25 @@ for how in "" --detach; do
 	check "${how:-served}: though somebody looked at it" test -e /tmp/looked
 done
 
+# --- told to end when its device has gone, and another one has its number ---
+
+# As systemd does it: TERM, then CONT. Fails where a mapper asks for the number alone, or
+# without a look at whether it serves any more.
+truncate -s 16M other.raw
+dev=$(ubdmap add full.raw)
+mapper=$(field mapper "$dev")
+kill -STOP "$mapper"
+ubdmap del --force "$dev"
+until_true 20 sh -c '! ubdmap stat ubdmap0'
+equal "the next device has the number of the one that went" "$(ubdmap add other.raw)" "$dev"
+kill -TERM "$mapper"
+kill -CONT "$mapper"
+check "a mapper that is told to end then ends" until_true 20 sh -c "! kill -0 $mapper"
+sleep 1
+check "and leaves the other one alone" sh -c "ubdmap list $dev | grep other.raw"
+check "whose mapper serves it" timeout 20 dd if="$dev" of=/dev/null bs=1M count=1 iflag=direct
+ubdmap del "$dev"
+
 # --- what has failed leaves nothing behind when it ends ---
 
 qemu-img create -q -f qcow2 thin.qcow2 64M

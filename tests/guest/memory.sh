@@ -47,6 +47,27 @@ locked_kib() {
 	sed -n 's/^VmLck:[^0-9]*\([0-9]*\).*/\1/p' "/proc/$1/status"
 }
 
+# --- an image that wants the memory ---
+
+# A hole costs its owner nothing; each of its clusters would cost the mapper four bytes.
+total_kib=$(sed -n 's/^MemTotal: *\([0-9]*\) kB/\1/p' /proc/meminfo)
+qemu-img create -q -f qcow2 -o cluster_size=512 wants.qcow2 1M
+truncate -s $((total_kib * 40))K wants.qcow2
+check "an image for which a mapper would lock a third of the memory is refused" \
+	says 1 "of memory; open it read-only" ubdmap add wants.qcow2
+dev=$(ubdmap add -r wants.qcow2)
+check "read-only it needs none of it" ubdmap del "$dev"
+truncate -s $((total_kib * 8))K wants.qcow2
+dev=$(ubdmap add wants.qcow2)
+check "for a sixteenth it is served, locked" \
+	test "$(locked_kib "$(field mapper "$dev")")" -gt $((total_kib / 16))
+ubdmap del "$dev"
+check "and the image is sound" qemu-img check -q wants.qcow2
+equal "nobody was killed for it" "$(vmstat oom_kill)" 0
+rm wants.qcow2
+
+# --- much to write ---
+
 qemu-img create -q -f qcow2 a.qcow2 $((mib + 512))M
 dev=$(ubdmap add a.qcow2)
 swap=$(ubdmap add /dev/vdb)
