@@ -201,6 +201,7 @@ void pool_put(struct q2w *w, uint64_t hc, uint64_t n);
 
 /* refill.c */
 int pool_refill(struct q2w *w, uint64_t clusters, unsigned int tables);
+int reserve_for_links(struct q2w *w, unsigned int tables);
 int pool_work(struct q2w *w);
 bool pool_due(const struct q2w *w);
 void refill_begin(struct q2w *w);

@@ -17,6 +17,7 @@
 #define FAST_MS		1000		/* refills closer than this: larger ones */
 #define DROP_MS		500		/* how long dropped clusters may wait */
 #define DROP_BYTES	(64ull << 20)	/* how many */
+#define IN_PLACE_TRIES	(1u << 17)	/* the largest pool, and more: holes, most of it */
 
 /**
  * refill_begin - be the only one who writes refcounts
@@ -240,17 +241,51 @@ static int share(struct q2w *w, bool is_full, bool links, struct hcs *v,
 	return rc ? rc : reserve_from(w, v, tables, need, fresh->nr ? 0 : leave);
 }
 
+/*
+ * FREE clusters that have their space already, as the reserve of a mapper that died has it.
+ * Before anything is punched: what goes back to the file system may be somebody else's at
+ * once, where there is little.
+ */
+static int reserve_in_place(struct q2w *w, struct hcs *to, unsigned int want)
+{
+	unsigned int tries = IN_PLACE_TRIES;
+	struct hcs one = { 0 };
+	int rc = 0;
+
+	for (uint64_t hc = 0; !rc && to->nr < want && tries && hc < w->nb; hc++) {
+		if (w->hc[hc] || !ref_covers(w, hc))
+			continue;
+		rc = hcs_add(&one, hc);
+		if (!rc)
+			rc = reserve_from(w, &one, to, want, 0);
+		if (!rc && !one.nr)
+			hc_set(w, hc, HC_DROP, 0);
+		else
+			tries--;
+		one.nr = 0;
+	}
+	free(one.hc);
+	return rc;
+}
+
 /* links: tables are asked for, and nothing else.  Context: w->refilling. */
 static int refill(struct q2w *w, uint64_t clusters, unsigned int want_tables, bool links)
 {
 	struct hcs v = { 0 }, fresh = { 0 }, tables = { 0 };
 	unsigned int need_tables;
-	int rc, full;
+	int rc = 0, full;
 
 	need_tables = want_tables > w->reserve_nr ? want_tables - w->reserve_nr : 0;
-	rc = collect(w, clusters + need_tables, &v, &fresh, &full);
-	if (!rc)
-		rc = share(w, full, links, &v, &fresh, &tables, need_tables);
+	if (links)
+		rc = reserve_in_place(w, &tables, need_tables);
+	if (!rc && (!links || tables.nr < need_tables)) {
+		rc = collect(w, clusters + (links ? RESERVE_MAX : need_tables), &v, &fresh,
+			     &full);
+		if (links && no_longer(rc) && tables.nr)
+			rc = 0;
+		if (!rc)
+			rc = share(w, full, links, &v, &fresh, &tables, need_tables);
+	}
 	if (!rc)
 		rc = ref_write(w);
 	if (!rc)
@@ -289,6 +324,30 @@ static void note_refill(struct q2w *w, int rc)
 }
 
 /**
+ * reserve_for_links - clusters for tables, and for nothing else
+ * @w: the engine
+ * @tables: the reserve is to have so many, or as many as it can have
+ *
+ * Context: the lock, dropped meanwhile; while a successor links what it found.
+ * Return: 0: there is one at least; -ENOSPC: not one can be had; others.
+ */
+int reserve_for_links(struct q2w *w, unsigned int tables)
+{
+	int rc;
+
+	refill_begin(w);
+	adapt(w);
+	rc = refill(w, w->batch, tables < RESERVE_MAX ? tables : RESERVE_MAX, true);
+	if (no_longer(rc) && w->reserve_nr)
+		rc = 0;
+	else if (!rc && !w->reserve_nr)
+		rc = -ENOSPC;
+	note_refill(w, rc);
+	refill_end(w);
+	return rc;
+}
+
+/**
  * pool_refill - get clusters
  * @w: the engine
  * @clusters: the pool is to have at least
@@ -300,7 +359,6 @@ static void note_refill(struct q2w *w, int rc)
  */
 int pool_refill(struct q2w *w, uint64_t clusters, unsigned int tables)
 {
-	bool links = tables && !clusters;
 	uint64_t want;
 	int rc = 0;
 
@@ -313,11 +371,9 @@ int pool_refill(struct q2w *w, uint64_t clusters, unsigned int tables)
 	adapt(w);
 	if (tables < reserve_target(w))
 		tables = reserve_target(w);
-	if (links)
-		tables = RESERVE_MAX;	/* what is the pool's is lost to it */
 	want = clusters > w->batch ? clusters : w->batch;
 	want = want > w->pool_total ? want - w->pool_total : 0;
-	rc = refill(w, want, tables, links);
+	rc = refill(w, want, tables, false);
 	note_refill(w, rc);
 	if (!rc && (!w->pool_total || !w->reserve_nr))
 		rc = -ENOSPC;

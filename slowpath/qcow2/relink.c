@@ -164,13 +164,23 @@ static int note_extent(struct q2w *w, const struct sp_extent *e, struct sp_err *
 	return rc ? contradiction(w, e, err) : 0;
 }
 
+/* How many tables are missing for what was noted. */
+static unsigned int missing_tables(const struct q2w *w)
+{
+	unsigned int n = 0;
+
+	for (uint32_t i = 0; i < w->q->l1_size; i++)
+		n += w->l2[i].nr_chg && !w->l2[i].e;
+	return n;
+}
+
 static int get_table(struct q2w *w, uint64_t gc)
 {
 	int rc;
 
 	while ((rc = table_ensure(w, gc)) == -ENOSPC) {
-		rc = pool_refill(w, 0, 1);
-		if (rc && !(no_longer(rc) && w->reserve_nr))
+		rc = reserve_for_links(w, missing_tables(w));
+		if (rc)
 			break;
 	}
 	return rc;
@@ -283,9 +293,11 @@ int q2_relink(struct sp_image *img, const struct sp_extent *ext, unsigned int nr
 	rc = reach_all(w, ext, nr, err);
 	for (unsigned int i = 0; !rc && i < nr; i++)
 		rc = note_extent(w, &ext[i], err);
-	if (!rc)
-		rc = q2_prepare(w);
-	if (!rc)
-		rc = link_all(w);
-	return rc;
+	if (rc)
+		return rc;
+	rc = q2_prepare(w);
+	/* With nothing to link the next write tries again: reads need no space. */
+	if (!nr && no_longer(rc))
+		return 0;
+	return rc ? rc : link_all(w);
 }
