@@ -127,12 +127,18 @@ bool ubdm_backing_is_stable(const struct ubdm_backing *b)
 			 mapping_stable_writes(b->file->f_mapping);
 }
 
-/* Is there a disk, or about to be, that does not ask for stable pages? */
-static bool told_otherwise(struct ubdm_dev *dev)
+/*
+ * Is there a disk, or about to be, that promises what this backing cannot keep: that
+ * pages may change while they are written, that memory need not be aligned as much?
+ */
+static bool told_otherwise(struct ubdm_dev *dev, const struct ubdm_backing *b)
 {
+	bool stable = ubdm_backing_is_stable(b);
+
 	if (dev->disk_added)
-		return !bdev_stable_writes(dev->disk->part0);
-	return dev->chan && dev->chan->started;
+		return (stable && !bdev_stable_writes(dev->disk->part0)) ||
+		       b->mem_mask & ~bdev_dma_alignment(dev->disk->part0);
+	return (stable || b->mem_mask >= SECTOR_SIZE) && dev->chan && dev->chan->started;
 }
 
 /**
@@ -181,8 +187,7 @@ int ubdm_backing_add(struct ubdm_dev *dev, const struct ubdm_backing_add *arg)
 		kfree(b);
 		return ret;
 	}
-	/* Whoever writes to the disk has been told that its pages may change. */
-	if (ubdm_backing_is_stable(b) && told_otherwise(dev)) {
+	if (told_otherwise(dev, b)) {
 		fput(b->file);
 		kfree(b);
 		return -EOPNOTSUPP;

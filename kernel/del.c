@@ -31,6 +31,17 @@ static void set_dying(struct ubdm_dev *dev)
 	spin_unlock_irq(&dev->ftab.lock);
 }
 
+/*
+ * It is going to be removed: nothing takes that back.  Decided where it is known, not
+ * where the removal begins, or between the two a START had a disk made of what nobody
+ * removes any more.  ftab.lock held.
+ */
+static void set_going(struct ubdm_dev *dev)
+{
+	dev->going = true;
+	ubdm_dev_set_state(dev, UBDM_STATE_DYING);
+}
+
 static void end_channel(struct ubdm_dev *dev)
 {
 	mutex_lock(&dev->cmd_mutex);
@@ -56,9 +67,11 @@ static void end_channel(struct ubdm_dev *dev)
  */
 static void drain_all(struct ubdm_dev *dev)
 {
+	unsigned int redrives;
 	bool idle;
 
 	do {
+		redrives = READ_ONCE(dev->redrives);
 		idle = list_empty_careful(&dev->places);
 		synchronize_srcu_expedited(&dev->srcu);
 		flush_workqueue(dev->sync_wq);
@@ -66,8 +79,11 @@ static void drain_all(struct ubdm_dev *dev)
 		flush_workqueue(dev->write_wq);
 		flush_workqueue(dev->wq);
 		synchronize_srcu_expedited(&dev->srcu);
-		/* A try may have begun behind the first of these and come back since. */
-		if (flush_work(&dev->redrive_work))
+		/*
+		 * A try may have begun behind the first of these and come back since; the
+		 * worker may have sent it behind the second.
+		 */
+		if (READ_ONCE(dev->redrives) != redrives)
 			idle = false;
 		ubdm_dev_kill_waiters(dev);
 	} while (!idle || !bio_list_empty(&dev->flush) ||
@@ -86,7 +102,9 @@ void ubdm_remove_work(struct work_struct *work)
 
 	if (!ubdm_dev_begin_remove(dev))
 		goto put;
-	set_dying(dev);
+	spin_lock_irq(&dev->ftab.lock);
+	set_going(dev);
+	spin_unlock_irq(&dev->ftab.lock);
 	/* No START queues it from here on. */
 	flush_work(&dev->add_work);
 	make_dead(dev);
@@ -113,20 +131,31 @@ put:
 	ubdm_dev_put(dev);	/* the work's */
 }
 
-static void queue_remove(struct ubdm_dev *dev, unsigned long delay)
+static void queue_remove(struct ubdm_dev *dev)
 {
 	ubdm_dev_get(dev);
-	if (mod_delayed_work(ubdm_ctl_wq, &dev->remove_work, delay))
+	if (mod_delayed_work(ubdm_ctl_wq, &dev->remove_work, 0))
 		ubdm_dev_put(dev);	/* it was queued, with a reference */
 }
 
-/* The deletion is off.  ftab.lock held. */
-static void take_back(struct ubdm_dev *dev)
+/* Never put off: who asks again and again would not have it removed at all. */
+static void queue_remove_later(struct ubdm_dev *dev)
 {
+	ubdm_dev_get(dev);
+	if (!queue_delayed_work(ubdm_ctl_wq, &dev->remove_work, FORCE_GRACE))
+		ubdm_dev_put(dev);
+}
+
+/* The deletion is off; false: it is too late for that.  ftab.lock held. */
+static bool take_back(struct ubdm_dev *dev)
+{
+	if (dev->going)
+		return false;
 	/* Whoever comes next is not to finish. */
 	dev->want_shutdown = false;
 	if (dev->state == UBDM_STATE_DYING)
 		ubdm_dev_set_state(dev, ubdm_dev_living_state(dev));
+	return true;
 }
 
 /* After take_back(): openers come in again, unless it is being deleted once more. */
@@ -134,8 +163,11 @@ static void reopen(struct ubdm_dev *dev, int error)
 {
 	if (dev->disk_added) {
 		mutex_lock(&dev->disk->open_mutex);
-		if (READ_ONCE(dev->state) != UBDM_STATE_DYING)
+		if (READ_ONCE(dev->state) != UBDM_STATE_DYING) {
 			dev->closing = false;
+			/* The scan for partitions has given way, perhaps. */
+			ubdm_dev_scan(dev);
+		}
 		mutex_unlock(&dev->disk->open_mutex);
 	}
 	ubdm_genl_event(dev, UBDM_EV_DELETED, error);
@@ -144,10 +176,13 @@ static void reopen(struct ubdm_dev *dev, int error)
 /* Somebody has it open, or it takes a mapper that is not there. */
 static void undelete(struct ubdm_dev *dev, int error)
 {
+	bool off;
+
 	spin_lock_irq(&dev->ftab.lock);
-	take_back(dev);
+	off = take_back(dev);
 	spin_unlock_irq(&dev->ftab.lock);
-	reopen(dev, error);
+	if (off)
+		reopen(dev, error);
 }
 
 /* False: it is getting one.  Without one it is DYING from here on, and no START comes. */
@@ -171,7 +206,7 @@ void ubdm_del_work(struct work_struct *work)
 {
 	struct ubdm_dev *dev = container_of(work, struct ubdm_dev, del_work);
 	bool force = READ_ONCE(dev->del_force);
-	bool mapper, off;
+	bool mapper, off, commits;
 	u64 tid;
 
 	if (force)
@@ -179,6 +214,8 @@ void ubdm_del_work(struct work_struct *work)
 	/* Who opens what a START adds is seen below. */
 	while (!has_or_gets_no_disk(dev))
 		flush_work(&dev->add_work);
+	if (force)
+		make_dead(dev);
 	if (dev->disk_added) {
 		mutex_lock(&dev->disk->open_mutex);
 		/* The scan for partitions may have had us wait: force since? */
@@ -205,17 +242,20 @@ void ubdm_del_work(struct work_struct *work)
 	off = dev->state != UBDM_STATE_DYING;
 	mapper = !off && dev->chan && dev->chan->started;
 	dev->want_shutdown = mapper;
+	commits = !force && ubdm_tlb_must_commit(&dev->tlb, &tid);
+	if (!off && !mapper && !commits)
+		set_going(dev);
 	spin_unlock_irq(&dev->ftab.lock);
 	if (off)
 		goto put;
 	if (mapper) {
 		ubdm_fetch_kick(dev);
 		if (force)
-			queue_remove(dev, FORCE_GRACE);
-	} else if (!force && ubdm_tlb_must_commit(&dev->tlb, &tid)) {
+			queue_remove_later(dev);
+	} else if (commits) {
 		undelete(dev, -ENOTCONN);
 	} else {
-		queue_remove(dev, 0);
+		queue_remove(dev);
 	}
 put:
 	ubdm_dev_put(dev);
@@ -288,10 +328,11 @@ void ubdm_dev_chan_gone(struct ubdm_dev *dev, struct ubdm_chan *chan, bool done,
 	 */
 	if (ours && state == UBDM_STATE_DYING && !done && dev->disk_added &&
 	    !READ_ONCE(dev->del_force)) {
-		off = true;
-		take_back(dev);
+		off = take_back(dev);
 		state = dev->state;
 	}
+	if (ours && (state == UBDM_STATE_NEW || state == UBDM_STATE_DYING))
+		set_going(dev);
 	spin_unlock_irq(&dev->ftab.lock);
 	mutex_unlock(&dev->cmd_mutex);
 	if (!ours)
@@ -301,12 +342,12 @@ void ubdm_dev_chan_gone(struct ubdm_dev *dev, struct ubdm_chan *chan, bool done,
 
 	switch (state) {
 	case UBDM_STATE_NEW:
-		queue_remove(dev, 0);
+		queue_remove(dev);
 		break;
 	case UBDM_STATE_DYING:
 		if (done)
 			dev->close_error = error;
-		queue_remove(dev, 0);
+		queue_remove(dev);
 		break;
 	case UBDM_STATE_DETACHED:
 		break;		/* an attach that did not get to START */

@@ -62,14 +62,14 @@ int ubdm_dev_detach(struct ubdm_dev *dev, struct ubdm_chan *chan)
 	ubdm_tlb_pin(&dev->tlb, true);
 	if (!is_complete(dev))
 		ret = -ENODATA;
-	else if (ubdm_tlb_must_commit(&dev->tlb, &tid))
-		ret = -EBUSY;
 	spin_lock_irq(&dev->ftab.lock);
 	if (dev->chan != chan)
 		ret = -ESTALE;
 	else if (chan->stopped)
 		ret = -ESHUTDOWN;
+	/* A PLACE has recorded its change when it leaves the list: in this order. */
 	else if (!ret && (dev->ftab.nr_parked || !list_empty(&dev->places) ||
+			  ubdm_tlb_must_commit(&dev->tlb, &tid) ||
 			  dev->state != UBDM_STATE_LIVE))
 		ret = -EBUSY;
 	if (!ret) {

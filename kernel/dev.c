@@ -183,6 +183,19 @@ u32 ubdm_dev_living_state(const struct ubdm_dev *dev)
 	return dev->tlb.pinned ? UBDM_STATE_DETACHED : UBDM_STATE_ORPHANED;
 }
 
+/**
+ * ubdm_dev_scan - look for partitions, if that is wanted and was not done
+ * @dev: the device, with its disk
+ *
+ * Context: process.
+ */
+void ubdm_dev_scan(struct ubdm_dev *dev)
+{
+	if (dev->flags & UBDM_DEV_F_PARTSCAN &&
+	    test_bit(GD_SUPPRESS_PART_SCAN, &dev->disk->state))
+		queue_work(ubdm_slow_wq, &dev->scan_work);
+}
+
 static void add_work(struct work_struct *work)
 {
 	struct ubdm_dev *dev = container_of(work, struct ubdm_dev, add_work);
@@ -196,8 +209,7 @@ static void add_work(struct work_struct *work)
 	spin_unlock_irq(&dev->ftab.lock);
 	if (!ret) {
 		ubdm_genl_event(dev, UBDM_EV_LIVE, 0);
-		if (dev->flags & UBDM_DEV_F_PARTSCAN)
-			queue_work(ubdm_slow_wq, &dev->scan_work);
+		ubdm_dev_scan(dev);
 	}
 	ubdm_wait_fire_all(dev, &dev->starting, ret);
 	ubdm_dev_put(dev);
@@ -207,10 +219,12 @@ static void scan_work(struct work_struct *work)
 {
 	struct ubdm_dev *dev = container_of(work, struct ubdm_dev, scan_work);
 
-	clear_bit(GD_SUPPRESS_PART_SCAN, &dev->disk->state);
 	mutex_lock(&dev->disk->open_mutex);
-	if (!dev->closing)
+	if (!dev->closing) {
+		/* In here: who sees the bit in sysfs opens the disk to wait for us. */
+		clear_bit(GD_SUPPRESS_PART_SCAN, &dev->disk->state);
 		bdev_disk_changed(dev->disk, false);
+	}
 	mutex_unlock(&dev->disk->open_mutex);
 }
 
@@ -514,14 +528,10 @@ int ubdm_dev_attach(struct ubdm_chan *chan, struct ubdm_dev *dev)
 	if (mutex_lock_killable(&dev->cmd_mutex))
 		return -EINTR;
 	mutex_lock(&ubdm_ctl_mutex);
-	if (chan->dev || dev->removing ||
+	spin_lock_irq(&dev->ftab.lock);
+	if (chan->dev || dev->removing || dev->chan ||
 	    (dev->state != UBDM_STATE_ORPHANED &&
 	     dev->state != UBDM_STATE_DETACHED)) {
-		ret = -EBUSY;
-		goto unlock;
-	}
-	spin_lock_irq(&dev->ftab.lock);
-	if (dev->chan) {
 		ret = -EBUSY;
 	} else {
 		dev->epoch++;
@@ -536,7 +546,6 @@ int ubdm_dev_attach(struct ubdm_chan *chan, struct ubdm_dev *dev)
 		/* Pairs with the acquire in chan_uring_cmd(). */
 		smp_store_release(&chan->dev, dev);
 	}
-unlock:
 	mutex_unlock(&ubdm_ctl_mutex);
 	mutex_unlock(&dev->cmd_mutex);
 	if (!ret)

@@ -94,6 +94,7 @@ struct ubdm_dev {
 	struct bio_list starved;	/* hits that found no space; redrive_lock */
 	unsigned long starved_since;	/* jiffies, 0: nothing starves; redrive_lock */
 	unsigned long starved_last;	/* jiffies, of the latest; redrive_lock */
+	unsigned int redrives;		/* how often something was put there */
 	struct work_struct redrive_work;
 
 	spinlock_t flush_lock;		/* the list below */
@@ -117,7 +118,8 @@ struct ubdm_dev {
 	bool del_force;			/* del_work */
 	bool closing;			/* openers are refused; open_mutex */
 	bool removed;			/* nothing looks after it any more; READ_ONCE */
-	bool removing;			/* remove_work is queued; ubdm_ctl_mutex */
+	bool going;			/* it will be removed, for good; ftab.lock */
+	bool removing;			/* remove_work is at it; ubdm_ctl_mutex */
 	bool disk_added;
 	bool adding;			/* add_work is queued or at it; ftab.lock */
 	bool has_srcu, has_tlb;		/* made, so to be unmade */
@@ -174,6 +176,7 @@ void ubdm_dev_kill_waiters(struct ubdm_dev *dev);
 void ubdm_dev_fail(struct ubdm_dev *dev);
 void ubdm_dev_set_state(struct ubdm_dev *dev, u32 state);
 u32 ubdm_dev_living_state(const struct ubdm_dev *dev);
+void ubdm_dev_scan(struct ubdm_dev *dev);
 bool ubdm_dev_begin_remove(struct ubdm_dev *dev);
 void ubdm_dev_forget(struct ubdm_dev *dev);
 struct ubdm_dev *ubdm_dev_find(int index);

@@ -95,12 +95,14 @@ static bool take(struct ubdm_dev *dev, struct ubdm_chan *chan,
 	return got;
 }
 
-static void give_back(struct ubdm_dev *dev, struct ubdm_faultp *f,
+static void give_back(struct ubdm_dev *dev, struct ubdm_chan *chan, struct ubdm_faultp *f,
 		      const struct ubdm_fault *desc)
 {
 	spin_lock_irq(&dev->ftab.lock);
 	if (!f)
-		dev->want_shutdown |= desc->kind == UBDM_FAULT_SHUTDOWN;
+		/* Else the deletion has been called off, and the next one goes on. */
+		dev->want_shutdown |= desc->kind == UBDM_FAULT_SHUTDOWN &&
+				      dev->chan == chan && dev->state == UBDM_STATE_DYING;
 	else if (f == ubdm_ftab_find(&dev->ftab, desc->cookie))
 		ubdm_ftab_undeliver(&dev->ftab, f);
 	if (desc->kind == UBDM_FAULT_FLUSH)
@@ -127,7 +129,7 @@ static void fetch_in_task(struct io_uring_cmd *cmd, unsigned int issue_flags)
 again:
 	while (n < w->nr && take(dev, chan, &desc, &f)) {
 		if (copy_to_user(&buf[n], &desc, sizeof(desc))) {
-			give_back(dev, f, &desc);
+			give_back(dev, chan, f, &desc);
 			n = n ?: -EFAULT;
 			break;
 		}

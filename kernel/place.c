@@ -71,9 +71,13 @@ static void ended(struct place *p)
 	struct ubdm_dev *dev = p->dev;
 	struct bio *bio = p->bio;
 	struct bio_list bios;
-	u64 tid = p->ext[p->nr - 1].tid;
+	u64 tid = 0;
 	bool more, installed = false;
 	int ret = blk_status_to_errno(p->status);
+
+	/* With FUA all of them are to be committed. */
+	for (unsigned int i = 0; i < p->nr; i++)
+		tid = max_t(u64, tid, p->ext[i].tid);
 
 	if (!ret) {
 		ret = ubdm_tlb_install(&dev->tlb, p->ext, p->nr);

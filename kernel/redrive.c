@@ -38,6 +38,7 @@ void ubdm_redrive(struct ubdm_dev *dev, struct bio_list *bios)
 		return;
 	spin_lock_irqsave(&dev->redrive_lock, flags);
 	bio_list_merge(&dev->redrive, bios);
+	WRITE_ONCE(dev->redrives, dev->redrives + 1);
 	spin_unlock_irqrestore(&dev->redrive_lock, flags);
 	bio_list_init(bios);
 	queue_work(dev->wq, &dev->redrive_work);

@@ -142,14 +142,28 @@ static void fail_all(struct ubdm_dev *dev, struct bio_list *bios)
 	}
 }
 
+/* Has it had no mapper for too long?  ftab.lock held. */
+static bool is_overdue(const struct ubdm_dev *dev)
+{
+	/* Who has come in time has as long again to start. */
+	unsigned long began = dev->chan ? dev->attached_at : dev->orphaned_at;
+
+	return dev->orphan_timeout && dev->state == UBDM_STATE_ORPHANED &&
+	       time_after(jiffies, began + dev->orphan_timeout * HZ);
+}
+
 /* Fail whoever waits for a mapper. */
-static void kill_misses(struct ubdm_dev *dev)
+static void kill_misses(struct ubdm_dev *dev, bool if_overdue)
 {
 	struct bio_list bios;
 
 	bio_list_init(&bios);
 	spin_lock_irq(&dev->ftab.lock);
-	ubdm_ftab_kill(&dev->ftab, &bios);
+	if (!if_overdue || is_overdue(dev))
+		ubdm_ftab_kill(&dev->ftab, &bios);
+	/* A FLUSH among them leaves what its mapper was to sync. */
+	if (!bio_list_empty(&bios))
+		ubdm_backing_dirty_all(dev, true);
 	spin_unlock_irq(&dev->ftab.lock);
 	fail_all(dev, &bios);
 }
@@ -164,7 +178,7 @@ void ubdm_dev_kill_waiters(struct ubdm_dev *dev)
 {
 	struct bio_list bios;
 
-	kill_misses(dev);
+	kill_misses(dev, false);
 	spin_lock_irq(&dev->redrive_lock);
 	bios = dev->starved;
 	bio_list_init(&dev->starved);
@@ -315,8 +329,8 @@ void ubdm_dev_watch_work(struct work_struct *work)
 {
 	struct ubdm_dev *dev = container_of(to_delayed_work(work),
 					    struct ubdm_dev, watch_work);
-	unsigned long since, began;
 	bool held, orphaned, waits;
+	unsigned long since;
 
 	if (READ_ONCE(dev->dead)) {
 		ubdm_dev_kill_waiters(dev);
@@ -330,12 +344,10 @@ void ubdm_dev_watch_work(struct work_struct *work)
 	waits = ubdm_ftab_oldest(&dev->ftab, &since);
 	held = !list_empty(&dev->ftab.held);
 	orphaned = dev->orphan_timeout && dev->state == UBDM_STATE_ORPHANED;
-	/* Who has come in time has as long again to start. */
-	began = dev->chan ? dev->attached_at : dev->orphaned_at;
 	spin_unlock_irq(&dev->ftab.lock);
 	/* Hits that wait for space need no mapper. */
-	if (orphaned && time_after(jiffies, began + dev->orphan_timeout * HZ))
-		kill_misses(dev);
+	if (orphaned)
+		kill_misses(dev, true);
 	if (held || orphaned)
 		ubdm_dev_watch(dev, HZ / 10);
 	else if (waits || dev->trouble || READ_ONCE(dev->starved_since))

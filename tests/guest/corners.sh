@@ -119,6 +119,12 @@ came "a device that is deleted while it is started goes" start "the deletion" "d
 came "with its disk" start "opened afterwards" "No such file or directory"
 came "and its name can be had again" start "another of that name" "done"
 
+# Without "dev->going" in take_back(): it is told that the deletion is off, and then its end.
+
+try removed start.raw
+came "a deletion is told to be off or to be done, not both" removed told 1
+note "$(cat removed.err)"
+
 # Without "!dev->disk_added" in ubdm_dev_chan_gone() and add_work().
 
 try twice start.raw

@@ -7,6 +7,7 @@
  *   corners detach FILE        say twice that no mapper is needed, then evict
  *   corners hang DISK SLOW     a command that waits for SLOW, after a SIGSTOP
  *   corners start FILE         START behind a long command, and a deletion
+ *   corners removed FILE       STOP behind a long command, and a deletion
  *
  * Sector s of the device is sector s of the disk or file, if nothing else is said.
  * Each prints what came of it, one "WHAT: RESULT" a line; 1 if it could not be tried.
@@ -365,6 +366,16 @@ static void *start_command(void *arg)
 	return NULL;
 }
 
+static void *stop_command(void *arg)
+{
+	struct thread *t = arg;
+
+	raw_ring(&t->c);
+	__atomic_store_n(&t->begun, true, __ATOMIC_RELEASE);
+	t->res = raw_stop(&t->c, 0);
+	return NULL;
+}
+
 static void run(struct thread *t, void *(*fn)(void *))
 {
 	t->c.fd = chan.fd;
@@ -419,6 +430,60 @@ static void start(const char *path)
 	raw_fetch(&chan, 0);
 	tell("another of that name", raw_start(&chan, GRANULE));
 	end();
+}
+
+/* How often it is told that the device is deleted, or is not; until it has gone. */
+static unsigned int ends_told(struct ubdm_ctl *events, uint32_t index)
+{
+	unsigned int n = 0, quiet = 0;
+	struct ubdm_event_info ev;
+	struct ubdm_device dev;
+
+	while (quiet < 3) {
+		while (ubdm_ctl_event(events, &ev) == 1)
+			n += ev.index == index && ev.event == UBDM_EV_DELETED;
+		quiet = ubdm_ctl_get(ctl, index, &dev) == -ENODEV ? quiet + 1 : 0;
+		usleep(50000);
+	}
+	return n;
+}
+
+/*
+ * A mapper that has not started is no reason to call a deletion off that has been
+ * decided:
+ *
+ *	one command		another			deletion
+ *	takes long
+ *				STOP: waits
+ *							decides, removes
+ *	ends
+ *				is no news
+ */
+static void removed(const char *path)
+{
+	static struct thread lengthy, stopper;
+	const unsigned int nr = 1 << 18;
+	struct ubdm_ctl *events;
+	struct ubdm_device dev;
+
+	make(nr, -1, 0);
+	raw_check(raw_backing(&chan, open_file(path)), "backing");
+	map_pieces(nr, 1);
+	raw_fetch(&chan, 0);
+	raw_check(raw_start(&chan, GRANULE), "START");
+	raw_check(raw_stop(&chan, 0), "STOP");
+	raw_close(&chan);
+	raw_open(&chan);
+	raw_check(ubdm_ctl_attach(ctl, chan.fd, index_of, &dev), "attach");
+	raw_check(ubdm_ctl_open(&events), "netlink");
+	raw_check(ubdm_ctl_subscribe(events), "events");
+	run(&lengthy, long_command);
+	run(&stopper, stop_command);
+	tell("deleted", ubdm_ctl_delete(ctl, index_of, false));
+	pthread_join(lengthy.id, NULL);
+	pthread_join(stopper.id, NULL);
+	fprintf(stderr, "the command took %.0f ms\n", lengthy.seconds * 1000);
+	tell_number("told", ends_told(events, index_of));
 }
 
 /* A fault's answer that says that all of it is done. */
@@ -551,6 +616,8 @@ int main(int argc, char **argv)
 		hang(argv[2], argv[3]);
 	else if (!strcmp(what, "start"))
 		start(argv[2]);
+	else if (!strcmp(what, "removed"))
+		removed(argv[2]);
 	else if (!strcmp(what, "twice"))
 		twice(argv[2]);
 	else if (!strcmp(what, "mutual"))
