@@ -27,7 +27,7 @@ static int run_add(int argc, char **argv)
 	if (ret)
 		return ret;
 	close(fd);
-	return launch_mapper(argc - 1, argv + 1, &out, true);
+	return launch_mapper(o.nr_args, o.args, &out, true);
 }
 
 const struct command cmd_add = {

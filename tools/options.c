@@ -3,6 +3,7 @@
  * options.c - how to serve; see options.h.
  */
 #include <getopt.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -133,6 +134,46 @@ static int take(const struct command *cmd, int c, struct serve_options *o)
 	}
 }
 
+static int add_arg(struct serve_options *o, char *word)
+{
+	char **more = reallocarray(o->args, o->nr_args + 1, sizeof(*more));
+
+	if (!more || !word)
+		return fail(EXIT_FAIL, "out of memory");
+	more[o->nr_args++] = word;
+	o->args = more;
+	return EXIT_OK;
+}
+
+/*
+ * What abbreviates an option of "add" may fit one of the mapper's own as well.  @c is
+ * one of those in the table.
+ */
+static int spell_out(int c, struct serve_options *o)
+{
+	const struct option *opt = longopts;
+	char *word;
+
+	while (opt->val != c)
+		opt++;
+	if (asprintf(&word, "--%s%s%s", opt->name, opt->has_arg ? "=" : "",
+		     opt->has_arg ? optarg : "") < 0)
+		word = NULL;
+	return add_arg(o, word);
+}
+
+static int take_image(const struct command *cmd, int argc, char **argv,
+		      struct serve_options *o)
+{
+	if (o->attach && optind == argc)
+		return EXIT_OK;
+	if (o->attach || optind + 1 != argc)
+		return usage_error(cmd, optind < argc ? "one image at a time" :
+							"which image?");
+	o->image = argv[optind];
+	return add_arg(o, "--") ?: add_arg(o, argv[optind]);
+}
+
 int parse_serve(const struct command *cmd, int argc, char **argv, bool internal,
 		struct serve_options *o)
 {
@@ -150,14 +191,10 @@ int parse_serve(const struct command *cmd, int argc, char **argv, bool internal,
 		ret = take(cmd, c, o);
 		if (ret == -2)
 			return no_such_option(cmd, argv);
+		if (!ret)
+			ret = spell_out(c, o);
 		if (ret)
 			return ret;
 	}
-	if (o->attach && optind == argc)
-		return EXIT_OK;
-	if (o->attach || optind + 1 != argc)
-		return usage_error(cmd, optind < argc ? "one image at a time" :
-							"which image?");
-	o->image = argv[optind];
-	return EXIT_OK;
+	return take_image(cmd, argc, argv, o);
 }

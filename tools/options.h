@@ -22,6 +22,8 @@
  * @attach: a device that lost its mapper, or NULL
  * @foreground: stay, print the device's name
  * @ready_fd: where to tell, or -1
+ * @args: the same for "ubdmap mapper", no option abbreviated; as long as the program
+ * @nr_args: how many
  */
 struct serve_options {
 	const char *image;
@@ -37,6 +39,8 @@ struct serve_options {
 	const char *attach;
 	bool foreground;
 	int ready_fd;
+	char **args;
+	int nr_args;
 };
 
 #define OPTIONS_HELP_DONE (-1)
@@ -45,7 +49,7 @@ struct serve_options {
  * parse_serve - read the options of @cmd
  * @internal: those of "ubdmap mapper" too
  *
- * Return: EXIT_OK, EXIT_USAGE (it was said what is wrong), or
+ * Return: EXIT_OK, EXIT_USAGE or EXIT_FAIL (it was said what is wrong), or
  * OPTIONS_HELP_DONE.
  */
 int parse_serve(const struct command *cmd, int argc, char **argv, bool internal,

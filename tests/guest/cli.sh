@@ -76,6 +76,10 @@ check "the image has the data" cmp -n $((2 << 20)) data a.raw
 dev=$(ubdmap add -b 4096 a.raw)
 equal "the sector size is as asked for" "$(blockdev --getss "$dev")" 4096
 check "del after that" ubdmap del "$dev"
+dev=$(ubdmap add --read --fo raw --sec=4K a.raw)
+equal "an abbreviated option is the mapper's, too" \
+	"$(blockdev --getro "$dev") $(blockdev --getss "$dev")" "1 4096"
+check "del after those" ubdmap del "$dev"
 
 # --- in use ---
 

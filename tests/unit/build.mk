@@ -8,6 +8,7 @@ test_takeover_LDFLAGS := $(FAILALLOC)
 test_workers_SRCS := tools/workers.c
 test_workers_LDFLAGS := -Wl,--wrap=pthread_create
 test_text_SRCS := tools/text.c
+test_options_SRCS := tools/options.c tools/flags.c tools/size.c tools/say.c tools/text.c
 # Files of any size of block.
 test_odd_end_LDFLAGS := -Wl,--wrap=statx
 # Of the tool, and the driver is ours, as is the time.
