@@ -20,6 +20,8 @@
 
 #include "libubdmap.h"
 
+#define MSG_BYTES 8192 /* an image's path is half of it at most */
+
 struct ubdm_ctl {
 	struct nl_sock *sock;
 	int family;
@@ -132,7 +134,7 @@ static int on_valid(struct nl_msg *msg, void *arg)
 
 static struct nl_msg *request(struct ubdm_ctl *ctl, int cmd, int flags)
 {
-	struct nl_msg *msg = nlmsg_alloc();
+	struct nl_msg *msg = nlmsg_alloc_size(MSG_BYTES);
 
 	if (msg && !genlmsg_put(msg, NL_AUTO_PORT, NL_AUTO_SEQ, ctl->family, 0,
 				flags, cmd, UBDM_GENL_VERSION)) {

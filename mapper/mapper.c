@@ -25,11 +25,13 @@ void ubdm_err_set(struct ubdm_err *err, const char *fmt, ...)
 	va_end(ap);
 }
 
+_Static_assert(sizeof(struct ubdm_err) >= sizeof(struct sp_err), "it has to fit");
+
 static void take_sp_err(struct ubdm_err *err, const struct sp_err *from,
 			const char *what, int ret)
 {
 	if (from->msg[0])
-		ubdm_err_set(err, "%.*s", (int)sizeof(err->msg) - 1, from->msg);
+		ubdm_err_set(err, "%s", from->msg);
 	else
 		ubdm_err_set(err, "%s: %s", what, strerror(-ret));
 }

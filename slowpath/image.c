@@ -41,11 +41,11 @@ static void fill_info(struct sp_image *img)
 		info->discard_gran = l->q ? l->q->cs : 4096;
 	if (!l->q && l->file_bytes & 511)
 		snprintf(info->warning, sizeof(info->warning),
-			 "%.150s: its size is not a multiple of 512; the last %u bytes are not shown",
+			 "%s: its size is not a multiple of 512; the last %u bytes are not shown",
 			 l->file.path, (unsigned int)(l->file_bytes & 511));
 	if (l->q && l->q->bitmaps && !info->read_only)
 		snprintf(info->warning, sizeof(info->warning),
-			 "%.150s: its persistent bitmaps will be dropped at the first write",
+			 "%s: its persistent bitmaps will be dropped at the first write",
 			 l->file.path);
 }
 

@@ -166,8 +166,14 @@ enum sp_may {
 	SP_MAY_NOTHING,
 };
 
+/*
+ * What is wrong stands behind what it is wrong with: a path, or two, each as long as
+ * one can be, and some that are too long.
+ */
+#define SP_LINE_BYTES	10240
+
 struct sp_err {
-	char msg[512];		/* one line, names the file, the cause, the next step */
+	char msg[SP_LINE_BYTES]; /* one line, names the file, the cause, the next step */
 };
 
 /**
@@ -233,7 +239,7 @@ struct sp_info {
 	bool read_only;
 	const char *format;
 	unsigned int depth;
-	char warning[256];
+	char warning[SP_LINE_BYTES];
 };
 
 /**

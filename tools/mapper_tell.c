@@ -6,6 +6,7 @@
  * The log is written to without waiting, which syslog(3) would do: the logger may
  * be waiting for our device.  What it has no room for is lost.
  */
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -19,7 +20,8 @@
 #include "mapper_process.h"
 #include "text.h"
 
-#define LINE_BYTES 768
+/* What went wrong with the image, and the device's name in front. */
+#define LINE_BYTES (sizeof(struct ubdm_err) + PATH_MAX)
 
 /*
  * All that we say is a line.  A name may have a newline in it, and what follows would
@@ -48,7 +50,7 @@ static void to_syslog(int level, uint32_t index, const char *msg)
 		.sun_path = "/dev/log",
 	};
 	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	char line[900];
+	char line[LINE_BYTES + 128];
 	int len;
 
 	if (fd < 0)

@@ -3,24 +3,31 @@
  * say.c - messages: one line each, what is wrong and what to do.
  */
 #include <errno.h>
-#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cmd.h"
 #include "text.h"
 
-/* A path, and what is wrong with it. */
-#define SAY_BYTES (PATH_MAX + 2048)
+/* However long a name is, what is wrong with it comes behind. */
+static char *one_line(const char *fmt, va_list ap)
+{
+	char *line;
+
+	if (vasprintf(&line, fmt, ap) < 0)
+		return NULL;
+	text_one_line(line);
+	return line;
+}
 
 static void say(const char *fmt, va_list ap)
 {
-	char line[SAY_BYTES];
+	char *line = one_line(fmt, ap);
 
-	vsnprintf(line, sizeof(line), fmt, ap);
-	text_one_line(line);
-	fprintf(stderr, "ubdmap: %s\n", line);
+	fprintf(stderr, "ubdmap: %s\n", line ? line : "out of memory");
+	free(line);
 }
 
 void warn(const char *fmt, ...)
@@ -46,15 +53,16 @@ int fail(int status, const char *fmt, ...)
 /* Says it, with where to read on. */
 int usage_error(const struct command *cmd, const char *fmt, ...)
 {
-	char msg[256];
+	char *msg;
 	va_list ap;
 
 	va_start(ap, fmt);
-	vsnprintf(msg, sizeof(msg), fmt, ap);
+	msg = one_line(fmt, ap);
 	va_end(ap);
-	text_one_line(msg);
-	fprintf(stderr, "ubdmap: %s; see ubdmap %s%s--help\n", msg,
-		cmd ? cmd->name : "", cmd ? " " : "");
+	fprintf(stderr, "ubdmap: %s; see ubdmap %s%s--help\n",
+		msg ? msg : "out of memory", cmd ? cmd->name : "",
+		cmd ? " " : "");
+	free(msg);
 	return EXIT_USAGE;
 }
 

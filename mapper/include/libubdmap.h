@@ -49,7 +49,7 @@ extern "C" {
 #define UBDM_CHANNEL_PATH	"/dev/ubdmap"
 
 struct ubdm_err {
-	char msg[512];
+	char msg[10240]; /* paths are in it, in full */
 };
 
 /* --- control plane ------------------------------------------------------ */
@@ -84,7 +84,7 @@ struct ubdm_device {
 	int error;
 	uint32_t trouble;
 	uint32_t space_timeout;
-	char ident[512];
+	char ident[4096];
 	char format[32];
 };
 

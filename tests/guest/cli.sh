@@ -81,6 +81,23 @@ equal "an abbreviated option is the mapper's, too" \
 	"$(blockdev --getro "$dev") $(blockdev --getss "$dev")" "1 4096"
 check "del after those" ubdmap del "$dev"
 
+# --- names ---
+
+deep=$dir
+while [ ${#deep} -lt 3880 ]; do
+	deep=$deep/$(printf '%0200d' 0)
+done
+mkdir -p "$deep"
+# The longest that open() takes.
+deep=$deep/$(printf "%0$((4095 - ${#deep} - 5))d" 0).raw
+cp a.raw "$deep"
+dev=$(ubdmap add "$deep")
+equal "the longest name that there is is listed" "$(field image "$dev")" "$deep"
+check "and in a list of all" sh -c "ubdmap list | grep -q '$deep\$'"
+check "a mapper that takes over has it, too" ubdmap upgrade "$dev"
+check "and a second add names it" says 4 ".raw: in use by another" ubdmap add "$deep"
+check "del of it" ubdmap del "$dev"
+
 # --- in use ---
 
 dev=$(ubdmap add a.raw)

@@ -129,6 +129,25 @@ equal "what an image is called does not pass for a message of its mapper" \
 equal "nor is it more than a line" "$(ubdmap add "$(printf 'no\n/dev/ubdmap7\033[2J')" 2>&1)" \
 	"ubdmap: no?/dev/ubdmap7?[2J: No such file or directory; check the path"
 
+# As long as a path may be: what is wrong comes behind it all the same.
+deep=$dir
+while [ ${#deep} -lt 3800 ]; do
+	deep=$deep/$(printf '%0200d' 0)
+done
+mkdir -p "$deep"
+truncate -s 1000 "$deep/odd.img"
+: >"$deep/none"
+check "what is wrong with a long path is said" says 1 "/none: its name does not tell" \
+	ubdmap mapper "$deep/none"
+ubdmap mapper --ready-fd=3 "$deep/odd.img" 3>told
+check "so is a warning" grep -q "^warn $deep/odd.img: its size is not .* not shown$" told
+long=$(printf '%09000d' 0)
+check "and what is wrong with one that is too long" says 1 "0: File name too long" \
+	ubdmap add "$long"
+check "or with no path at all" says 2 "0: the formats are raw and qcow2" \
+	ubdmap add -f "$long" a.raw
+rm -r "${dir:?}/000"*
+
 sleep 0.1
 equal "no mapper is left" "$(pgrep -f 'ubdmap mapper' || true)" ""
 equal "no file is left" "$(find . -name '*.raw' -o -name 'scratch*' | sort)" "./a.raw"
