@@ -235,21 +235,48 @@ static int open_looking(const struct sp_file *f, const char *path)
 	return fd;
 }
 
+/* What must not be written can often be read: only the user's own image is written to. */
+static const char *next_step(const struct sp_file *f, const char *path, int rc)
+{
+	if (!f->writable || (rc != -EROFS && rc != -EACCES && rc != -EPERM) ||
+	    faccessat(AT_FDCWD, path, R_OK, AT_EACCESS))
+		return "";
+	return "; add it read-only: -r";
+}
+
+/* A disk that takes no write can be opened for it all the same. */
+static bool is_protected(int fd)
+{
+	struct stat st;
+	int ro = 0;
+
+	return !fstat(fd, &st) && S_ISBLK(st.st_mode) && !ioctl(fd, BLKROGET, &ro) && ro;
+}
+
+static int open_by_name(struct sp_file *f, const char *path, struct sp_err *err)
+{
+	int fd = open_looking(f, path);
+
+	if (fd == -EINVAL)
+		return sp_fail(err, -EINVAL, "%s: neither a regular file nor a block device",
+			       path);
+	if (fd < 0)
+		return sp_fail(err, fd, "%s: cannot open for %s: %s%s", path,
+			       f->writable ? "writing" : "reading", strerror(-fd),
+			       next_step(f, path, fd));
+	f->fd_l = fd;
+	if (f->writable && is_protected(fd))
+		return sp_fail(err, -EROFS, "%s: the disk is write-protected%s", path,
+			       next_step(f, path, -EROFS));
+	return 0;
+}
+
 static int open_l(struct sp_file *f, const char *path, int fd_l, struct sp_err *err)
 {
 	int fl;
 
-	if (fd_l < 0) {
-		f->fd_l = open_looking(f, path);
-		if (f->fd_l == -EINVAL)
-			return sp_fail(err, -EINVAL, "%s: neither a regular file nor a block device",
-				       path);
-		if (f->fd_l < 0)
-			return sp_fail(err, f->fd_l, "%s: cannot open for %s: %s", path,
-				       f->writable ? "writing" : "reading",
-				       strerror(-f->fd_l));
-		return 0;
-	}
+	if (fd_l < 0)
+		return open_by_name(f, path, err);
 	fl = fcntl(fd_l, F_GETFL);
 	if (fl < 0)
 		return sp_fail(err, -errno, "%s: descriptor %d: %s", path, fd_l,
@@ -296,8 +323,8 @@ static int identify(struct sp_file *f, struct sp_err *err)
  * @writable: for writing too
  * @err: message
  *
- * Return: 0; -EINVAL not a file or block device; what open() said.  On an error
- * there is nothing to close.
+ * Return: 0; -EINVAL not a file or block device; -EROFS a disk that takes no write;
+ * what open() said.  On an error there is nothing to close.
  */
 int sp_file_open(struct sp_file *f, const char *path, int fd_l, bool writable,
 		 struct sp_err *err)

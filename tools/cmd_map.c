@@ -2,6 +2,7 @@
 /*
  * cmd_map.c - ubdmap map: the extents that the kernel holds now.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -96,6 +97,14 @@ static int show(void *arg, const struct ubdm_extent *ext)
 	return 0;
 }
 
+static int say_why(const char *name, int error)
+{
+	if (error == -EPERM || error == -EACCES)
+		return fail(EXIT_PERM, "%s: not yours to look into; run as root",
+			    name);
+	return fail(exit_status_of(error), "%s: %s", name, strerror(-error));
+}
+
 static int map(struct map_run *r, const char *name)
 {
 	struct ubdm_device dev;
@@ -109,8 +118,7 @@ static int map(struct map_run *r, const char *name)
 	if (!status) {
 		ret = ubdm_ctl_extents(ctl, dev.index, show, r);
 		if (ret)
-			status = fail(exit_status_of(ret), "%s: %s", name,
-				      strerror(-ret));
+			status = say_why(name, ret);
 	}
 	ubdm_ctl_close(ctl);
 	return status;

@@ -136,6 +136,8 @@ check "but may look" setpriv --reuid=65534 --clear-groups "$(command -v ubdmap)"
 dev=$(ubdmap add a.raw)
 check "a user cannot delete what is not his" says 6 "not yours" \
 	setpriv --reuid=65534 --clear-groups "$(command -v ubdmap)" del "$dev"
+check "nor look into it" says 6 "not yours .* as root" \
+	setpriv --reuid=65534 --clear-groups "$(command -v ubdmap)" map "$dev"
 check "a mapper that lives is not replaced" says 4 "has a mapper" ubdmap attach "$dev"
 check "del after all that" ubdmap del "$dev"
 check "a name nobody can read leaves no device" \

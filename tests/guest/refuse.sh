@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
-# needs: --smp 2 --mem 1G --timeout 600
+# needs: --smp 2 --mem 1G --disk 64M --timeout 600
 #
 # What is not served is refused: one line that says why, nothing left behind,
 # not a byte of the image changed.
@@ -153,6 +153,21 @@ qemu-img rebase -u -f qcow2 -b b.qcow2 -F qcow2 a.qcow2
 qemu-img rebase -u -f qcow2 -b a.qcow2 -F qcow2 b.qcow2
 no "a chain that bites its tail" "chain|loop|itself|twice|circ" a.qcow2
 rm -f b.qcow2 base.img base.raw
+
+# --- not to be written ---
+
+new compat=1.1
+mkdir ro
+mount --bind -o ro . ro
+no "an image on what is mounted read-only" "Read-only.* add it read-only: -r$" ro/a.qcow2
+dev=$(ubdmap add -r ro/a.qcow2)
+check "which can be read" test -b "$dev"
+ubdmap del "$dev"
+umount ro
+rmdir ro
+blockdev --setro /dev/vda
+no "a disk that is set read-only" "write-protected; add it read-only: -r$" -f raw /dev/vda
+blockdev --setrw /dev/vda
 
 # --- in use ---
 

@@ -292,6 +292,44 @@ static void a_read_only_file_is_never_changed(void **state)
 	sp_file_close(&f);
 }
 
+static int open_as_nobody(const char *name, bool writable, struct sp_err *err)
+{
+	bool root = !geteuid();
+	struct sp_file f;
+	int rc;
+
+	err->msg[0] = 0;
+	if (root)
+		assert_int_equal(seteuid(65534), 0);
+	rc = sp_file_open(&f, in_scratch(name), -1, writable, err);
+	if (root)
+		assert_int_equal(seteuid(0), 0);
+	if (!rc)
+		sp_file_close(&f);
+	return rc;
+}
+
+static void who_must_not_write_is_told_of_reading_where_he_may(void **state)
+{
+	struct sp_err err;
+
+	(void)state;
+	assert_int_equal(chmod(scratch_make(), 0755), 0);
+	write_file(in_scratch("look"), "x", 1);
+	assert_int_equal(chmod(in_scratch("look"), 0444), 0);
+	write_file(in_scratch("secret"), "x", 1);
+	assert_int_equal(chmod(in_scratch("secret"), 0), 0);
+	assert_int_equal(open_as_nobody("look", true, &err), -EACCES);
+	assert_non_null(strstr(err.msg, "writing: Permission denied; add it read-only: -r"));
+	assert_int_equal(open_as_nobody("look", false, &err), 0);
+	assert_int_equal(open_as_nobody("secret", true, &err), -EACCES);
+	assert_null(strstr(err.msg, "-r"));
+	assert_int_equal(open_as_nobody("secret", false, &err), -EACCES);
+	assert_null(strstr(err.msg, "-r"));
+	assert_int_equal(open_as_nobody("none", true, &err), -ENOENT);
+	assert_null(strstr(err.msg, "-r"));
+}
+
 static void offsets_that_overflow_are_errors(void **state)
 {
 	struct sp_file f;
@@ -359,6 +397,7 @@ int main(void)
 		cmocka_unit_test(a_hook_fails_each_operation_without_effect),
 		cmocka_unit_test(what_is_no_file_is_refused_at_once),
 		cmocka_unit_test(a_read_only_file_is_never_changed),
+		cmocka_unit_test(who_must_not_write_is_told_of_reading_where_he_may),
 		cmocka_unit_test(offsets_that_overflow_are_errors),
 		cmocka_unit_test(an_adopted_descriptor_stays_the_callers),
 		cmocka_unit_test(two_names_of_one_file_have_one_identity),
