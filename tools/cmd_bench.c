@@ -310,7 +310,10 @@ static void signals_to_wait_for(sigset_t *set)
 			sigaddset(set, ends[i]);
 }
 
-/* Until the script has ended.  A signal ends us too, but after it. */
+/*
+ * Until the script has ended.  A signal ends us too, but after it.  That it failed is all
+ * that its status says: it may be that of any program in it.
+ */
 static int attend(pid_t child, const sigset_t *set, const sigset_t *old)
 {
 	int sig, how, got = 0;
@@ -327,7 +330,7 @@ static int attend(pid_t child, const sigset_t *set, const sigset_t *old)
 		raise(got);
 	}
 	if (WIFEXITED(how))
-		return WEXITSTATUS(how);
+		return WEXITSTATUS(how) ? EXIT_FAIL : EXIT_OK;
 	return fail(EXIT_FAIL, "the script of bench was killed (%s)",
 		    strsignal(WTERMSIG(how)));
 }

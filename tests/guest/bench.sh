@@ -106,6 +106,14 @@ check "nothing is left of that" until_true 10 nothing_left
 check "an empty file is used without a word" \
 	ubdmap bench --size 16M --runtime 1 --turns 1 --rows "file: ubdmap" --loads "reads, QD 32" empty
 equal "and is empty again" "$(stat -c %s empty)" 0
+unwritten() {
+	rc=0
+	ubdmap bench --size 16M --runtime 1 --turns 1 --rows "direct$" --loads "reads, QD 1$" \
+		scratch >/dev/full 2>err || rc=$?
+	cat err
+	[ $rc = 1 ]
+}
+check "a table that cannot be written is a failure like another" unwritten
 check "a file's size is what is used" sh -c 'ubdmap bench --json --overwrite --runtime 1 \
 	--turns 1 --rows "direct$" --loads "writes, QD 32" full.raw >out && grep "mib.: 20," out'
 
