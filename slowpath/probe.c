@@ -43,9 +43,15 @@ static const struct magic magics[] = {
 	MAGIC("cloop", 0, "#!/bin/sh\n#V2.0 Format"),
 };
 
+/* Of qcow2, or of qcow before it, which is another format. */
 static bool is_qcow(const char *head)
 {
 	return !memcmp(head, qcow_magic, 4);
+}
+
+static bool is_qcow1(const char *head)
+{
+	return is_qcow(head) && !memcmp(head + 4, "\0\0\0\1", 4);
 }
 
 /* The format whose magic is there, or NULL. */
@@ -54,7 +60,7 @@ static const char *content(const char *head)
 	size_t i;
 
 	if (is_qcow(head))
-		return head[7] == 1 ? "qcow" : "qcow2";
+		return is_qcow1(head) ? "qcow" : "qcow2";
 	for (i = 0; i < sizeof(magics) / sizeof(magics[0]); i++)
 		if (!memcmp(head + magics[i].off, magics[i].bytes, magics[i].len))
 			return magics[i].format;
@@ -72,6 +78,16 @@ static int read_head(struct sp_file *f, char *head, struct sp_err *err)
 	return 0;
 }
 
+static int take_qcow2(const struct sp_file *f, const char *head, enum sp_format *fmt,
+		      struct sp_err *err)
+{
+	if (is_qcow1(head))
+		return sp_fail(err, -ENOTSUP, "%s: a qcow image, which is not supported, only qcow2; convert it: qemu-img convert -f qcow -O qcow2",
+			       f->path);
+	*fmt = SP_FMT_QCOW2;
+	return 0;
+}
+
 static int from_stated(const struct sp_file *f, const char *stated, const char *head,
 		       enum sp_format *fmt, struct sp_err *err)
 {
@@ -85,8 +101,7 @@ static int from_stated(const struct sp_file *f, const char *stated, const char *
 	if (!is_qcow(head))
 		return sp_fail(err, -EINVAL, "%s: not a qcow2 image, it lacks the magic; is it raw?",
 			       f->path);
-	*fmt = SP_FMT_QCOW2;
-	return 0;
+	return take_qcow2(f, head, fmt, err);
 }
 
 static bool ends_in(const char *path, const char *ext)
@@ -119,13 +134,14 @@ int sp_probe_image(struct sp_file *f, const char *stated, enum sp_format *fmt,
 	if (stated)
 		return from_stated(f, stated, head, fmt, err);
 	found = content(head);
-	if (ends_in(f->path, ".qcow2") || ends_in(f->path, ".qcow")) {
+	if (ends_in(f->path, ".qcow2")) {
 		if (!is_qcow(head))
 			return sp_fail(err, -EINVAL, "%s: named like a qcow2 image but looks like %s; state its format (-f raw)",
 				       f->path, found ? found : "none");
-		*fmt = SP_FMT_QCOW2;
-		return 0;
+		return take_qcow2(f, head, fmt, err);
 	}
+	if (ends_in(f->path, ".qcow") && is_qcow1(head))
+		return take_qcow2(f, head, fmt, err);
 	if (f->blockdev || ends_in(f->path, ".raw") || ends_in(f->path, ".img")) {
 		if (found)
 			return sp_fail(err, -EINVAL, "%s: would be raw by its name but begins like %s; state its format (-f raw, -f qcow2)",

@@ -11,7 +11,7 @@ enum sp_format { SP_FMT_RAW, SP_FMT_QCOW2 };
 
 /*
  * Decide the format of the image the user named: as stated, else by the file
- * name (.qcow2, .qcow; .raw, .img, a block device).  The content is looked at only to
+ * name (.qcow2; .raw, .img, a block device).  The content is looked at only to
  * find a contradiction (qcow2 by name without the magic; raw by name with the
  * magic of qcow2, vmdk, vdi, vhdx, qed, luks, ...), which is refused with a
  * message that says how to state the format.

@@ -99,6 +99,29 @@ static void a_qcow2_name_without_its_magic_is_refused(void **state)
 	assert_int_equal(IMG("a.qcow2", "\0\0\0\0", "qcow2"), -EINVAL);
 }
 
+/* Which has the same magic. */
+static void qcow_is_not_qcow2(void **state)
+{
+	enum sp_format fmt;
+
+	(void)state;
+	assert_int_equal(IMG("a.qcow2", "QFI\xfb\0\0\0\1", NULL), -ENOTSUP);
+	assert_non_null(strstr(err.msg, "a qcow image"));
+	assert_non_null(strstr(err.msg, "convert it"));
+	assert_int_equal(IMG("a.qcow", "QFI\xfb\0\0\0\1", NULL), -ENOTSUP);
+	assert_non_null(strstr(err.msg, "a qcow image"));
+	assert_int_equal(IMG("a", "QFI\xfb\0\0\0\1", "qcow2"), -ENOTSUP);
+	assert_non_null(strstr(err.msg, "a qcow image"));
+	assert_int_equal(BACK("QFI\xfb\0\0\0\1", "qcow2"), -ENOTSUP);
+	/* Nor does its name say that it is. */
+	assert_int_equal(IMG("a.qcow", qcow2_head, NULL), -EINVAL);
+	assert_non_null(strstr(err.msg, "-f qcow2"));
+	assert_int_equal(IMG("a.qcow", qcow2_head, "qcow2"), 0);
+	assert_int_equal(fmt, SP_FMT_QCOW2);
+	/* A version that is no such byte. */
+	assert_int_equal(IMG("a.qcow2", "QFI\xfb\1\0\0\1", NULL), 0);
+}
+
 static void an_unknown_format_is_refused_by_name(void **state)
 {
 	enum sp_format fmt;
@@ -186,6 +209,7 @@ int main(void)
 		cmocka_unit_test(a_raw_disk_with_a_formats_magic_is_refused),
 		cmocka_unit_test(vdi_is_seen_at_its_offset),
 		cmocka_unit_test(a_qcow2_name_without_its_magic_is_refused),
+		cmocka_unit_test(qcow_is_not_qcow2),
 		cmocka_unit_test(an_unknown_format_is_refused_by_name),
 		cmocka_unit_test(a_backing_format_is_never_guessed),
 		cmocka_unit_test(a_backing_name_counts_from_the_images_folder),
