@@ -74,11 +74,12 @@ struct flag {
  * struct arguments - what follows the options
  * @least: how many at least
  * @most: and at most
- * @else_say: what is wrong otherwise
+ * @too_few: what is wrong with less
+ * @too_many: and with more
  */
 struct arguments {
 	int least, most;
-	const char *else_say;
+	const char *too_few, *too_many;
 };
 
 int parse_flags(const struct command *cmd, int argc, char **argv,

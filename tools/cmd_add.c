@@ -56,7 +56,7 @@ const struct command cmd_add = {
 
 static int run_attach(int argc, char **argv)
 {
-	static const struct arguments want = { 1, 1, "which device?" };
+	static const struct arguments want = { 1, 1, "which device?", "one device at a time" };
 	static const struct flag none[] = { {} };
 	int status = parse_flags(&cmd_attach, argc, argv, none, &want);
 	char *args[2] = { "--attach" };

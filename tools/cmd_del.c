@@ -350,7 +350,7 @@ static int del(struct del *d, const char *name)
 
 static int run_del(int argc, char **argv)
 {
-	static const struct arguments want = { 1, 1, "which device?" };
+	static const struct arguments want = { 1, 1, "which device?", "one device at a time" };
 	struct del d = { .pidfd = -1 };
 	const struct flag flags[] = { { "force", 0, &d.force }, {} };
 	int status = parse_flags(&cmd_del, argc, argv, flags, &want);

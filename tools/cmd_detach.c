@@ -32,7 +32,7 @@ static int detach(const char *name)
 
 static int run_detach(int argc, char **argv)
 {
-	static const struct arguments want = { 1, 1, "which device?" };
+	static const struct arguments want = { 1, 1, "which device?", "one device at a time" };
 	static const struct flag none[] = { {} };
 	int status = parse_flags(&cmd_detach, argc, argv, none, &want);
 

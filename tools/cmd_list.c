@@ -131,7 +131,7 @@ static int list(struct list *l, const char *name)
 
 static int run_list(int argc, char **argv)
 {
-	static const struct arguments want = { 0, 1, "one device, or none for all" };
+	static const struct arguments want = { 0, 1, NULL, "one device, or none for all" };
 	struct list l = {};
 	const struct flag flags[] = {
 		{ "json", 'J', &l.json },

@@ -126,7 +126,7 @@ static int map(struct map_run *r, const char *name)
 
 static int run_map(int argc, char **argv)
 {
-	static const struct arguments want = { 1, 1, "which device?" };
+	static const struct arguments want = { 1, 1, "which device?", "one device at a time" };
 	struct map_run r = {};
 	const struct flag flags[] = { { "json", 'J', &r.json }, {} };
 	struct json_object *top;

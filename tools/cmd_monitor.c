@@ -82,7 +82,7 @@ static int watch(struct ubdm_ctl *ctl)
 
 static int run_monitor(int argc, char **argv)
 {
-	static const struct arguments want = { 0, 0, "it takes no argument" };
+	static const struct arguments want = { 0, 0, NULL, "it takes no argument" };
 	static const struct flag none[] = { {} };
 	int status = parse_flags(&cmd_monitor, argc, argv, none, &want);
 	struct ubdm_ctl *ctl;

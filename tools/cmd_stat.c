@@ -125,7 +125,7 @@ static int stat_one(struct stat_run *r, const char *name)
 
 static int run_stat(int argc, char **argv)
 {
-	static const struct arguments want = { 0, 1, "one device, or none for all" };
+	static const struct arguments want = { 0, 1, NULL, "one device, or none for all" };
 	struct stat_run r = {};
 	const struct flag flags[] = { { "json", 'J', &r.json }, {} };
 	struct json_object *top;

@@ -91,7 +91,7 @@ static int upgrade_all(struct ubdm_ctl *ctl)
 
 static int run_upgrade(int argc, char **argv)
 {
-	static const struct arguments want = { 0, 1, "which device? one, or --all" };
+	static const struct arguments want = { 0, 1, NULL, "which device? one, or --all" };
 	struct ubdm_ctl *ctl;
 	bool all = false;
 	const struct flag flags[] = { { "all", 'a', &all }, {} };
@@ -101,7 +101,7 @@ static int run_upgrade(int argc, char **argv)
 	if (status != PARSED)
 		return status;
 	if (optind + !all != argc)
-		return usage_error(&cmd_upgrade, "%s", want.else_say);
+		return usage_error(&cmd_upgrade, "%s", want.too_many);
 
 	status = driver_ctl(&ctl);
 	if (status)

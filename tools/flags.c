@@ -66,8 +66,10 @@ int parse_flags(const struct command *cmd, int argc, char **argv,
 					   wrong_option(argv));
 		*flags[i].set = true;
 	}
-	if (argc - optind < want->least || argc - optind > want->most)
-		return usage_error(cmd, "%s", want->else_say);
+	if (argc - optind < want->least)
+		return usage_error(cmd, "%s", want->too_few);
+	if (argc - optind > want->most)
+		return usage_error(cmd, "%s", want->too_many);
 	return PARSED;
 }
 

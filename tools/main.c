@@ -42,6 +42,18 @@ static const struct command *find(const char *name)
 	return NULL;
 }
 
+static int no_such_command(const char *name)
+{
+	return usage_error(NULL, "there is no command '%s'", name);
+}
+
+static int help_on(const char *name)
+{
+	const struct command *cmd = find(name);
+
+	return cmd ? show_help(cmd) : no_such_command(name);
+}
+
 /*
  * What we open must not get the number of a standard stream that was closed: it would
  * be written to, or be replaced.  Using such a stream fails as before.
@@ -64,9 +76,8 @@ static int run(int argc, char **argv)
 	}
 	if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") ||
 	    !strcmp(argv[1], "help")) {
-		cmd = argc > 2 ? find(argv[2]) : NULL;
-		if (cmd)
-			return show_help(cmd);
+		if (argc > 2)
+			return help_on(argv[2]);
 		print_commands(stdout);
 		return EXIT_OK;
 	}
@@ -76,7 +87,7 @@ static int run(int argc, char **argv)
 	}
 	cmd = find(argv[1]);
 	if (!cmd)
-		return usage_error(NULL, "there is no command '%s'", argv[1]);
+		return no_such_command(argv[1]);
 	return cmd->run(argc - 1, argv + 1);
 }
 

@@ -2,7 +2,9 @@
 /*
  * options.c - how to serve; see options.h.
  */
+#include <fcntl.h>
 #include <getopt.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -91,6 +93,17 @@ static int take_format(const struct command *cmd, struct serve_options *o)
 	return EXIT_OK;
 }
 
+static int take_fd(const struct command *cmd, struct serve_options *o)
+{
+	long v;
+
+	if (parse_number(optarg, 0, INT_MAX, &v) || fcntl(v, F_GETFD) < 0)
+		return usage_error(cmd, "--ready-fd %s: not an open descriptor",
+				   optarg);
+	o->ready_fd = v;
+	return EXIT_OK;
+}
+
 static int take(const struct command *cmd, int c, struct serve_options *o)
 {
 	switch (c) {
@@ -124,8 +137,7 @@ static int take(const struct command *cmd, int c, struct serve_options *o)
 		o->foreground = true;
 		return EXIT_OK;
 	case OPT_READY_FD:
-		o->ready_fd = atoi(optarg);
-		return EXIT_OK;
+		return take_fd(cmd, o);
 	case 'h':
 		show_help(cmd);
 		return OPTIONS_HELP_DONE;

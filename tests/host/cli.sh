@@ -34,6 +34,7 @@ check "help that cannot be written is a failure" \
 	says 1 "could not be written: No space" sh -c 'exec ubdmap --help >/dev/full'
 refuses "no command is wrong usage" ubdmap
 check "an unknown command is wrong usage" says 2 "no command 'mont'" ubdmap mont
+check "so is help on one" says 2 "no command 'mont'" ubdmap help mont
 check "an unknown option is wrong usage" says 2 "-Z: no such option" ubdmap add -Z a.raw
 check "among others too" says 2 "-Z: no such option" ubdmap add -Zr a.raw
 check "or with options alone" says 2 "-x: no such option" ubdmap stat -xJ
@@ -67,6 +68,9 @@ check "detach wants a device" says 2 "which device" ubdmap detach
 check "upgrade wants a device" says 2 "which device" ubdmap upgrade
 check "or all of them, not both" says 2 "one, or --all" ubdmap upgrade --all ubdmap0
 check "map wants a device" says 2 "which device" ubdmap map
+for c in map attach detach; do
+	check "and $c no more than one" says 2 "one device" ubdmap $c ubdmap0 ubdmap1
+done
 check "list wants one device at most" says 2 "one device" ubdmap list a b
 check "a misspelt option of del does not delete" says 2 "--frce" ubdmap del --frce ubdmap0
 
@@ -119,6 +123,11 @@ ends_unheard() {
 	[ "$rc" = 5 ] && grep -q "^fail 5 " told
 }
 check "and so does its keeper" ends_unheard
+
+for fd in x '' 1x -1 99; do
+	check "'$fd' is no descriptor for a mapper to tell" says 2 "not an open descriptor" \
+		ubdmap mapper "--ready-fd=$fd" a.raw
+done
 
 # Of a size that is worth a warning, which names it.
 name=$(printf 'a\nready 5\n.img')

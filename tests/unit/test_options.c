@@ -39,13 +39,13 @@ static void expect_equal(const struct serve_options *a, const struct serve_optio
 	assert_int_equal(a->orphan_timeout, b->orphan_timeout);
 	assert_int_equal(a->detach, b->detach);
 	assert_false(b->foreground || b->take_over || b->attach);
-	assert_int_equal(b->ready_fd, 3);
+	assert_int_equal(b->ready_fd, 2);
 }
 
 /* As launch.c starts it. */
 static void expect_passed_on(char **argv, int nr)
 {
-	char *args[16] = { "--ready-fd=3" };
+	char *args[16] = { "--ready-fd=2" };
 	struct serve_options told, passed;
 
 	assert_int_equal(parse(argv, nr, false, &told), EXIT_OK);
