@@ -320,21 +320,6 @@ nla_put_failure:
 	return -ENOMEM;
 }
 
-int ubdm_ctl_resize(struct ubdm_ctl *ctl, uint32_t index, uint64_t size)
-{
-	struct nl_msg *msg = request(ctl, UBDM_NL_RESIZE, 0);
-
-	if (!msg)
-		return -ENOMEM;
-	NLA_PUT_U32(msg, UBDM_A_INDEX, index);
-	NLA_PUT_U64(msg, UBDM_A_SIZE, size);
-	return perform(ctl, msg, NULL, NULL);
-
-nla_put_failure:
-	nlmsg_free(msg);
-	return -ENOMEM;
-}
-
 int ubdm_ctl_get(struct ubdm_ctl *ctl, uint32_t index, struct ubdm_device *dev)
 {
 	return simple(ctl, UBDM_NL_GET, index, take_device, dev);

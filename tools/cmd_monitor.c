@@ -19,7 +19,6 @@ static const char *const events[] = {
 	[UBDM_EV_STALLED] = "stalled",
 	[UBDM_EV_BACKING_ERROR] = "backing-error",
 	[UBDM_EV_SPACE] = "space",
-	[UBDM_EV_RESIZED] = "resized",
 	[UBDM_EV_RECOVERED] = "recovered",
 	[UBDM_EV_DETACHED] = "detached",
 };

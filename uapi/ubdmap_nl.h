@@ -2,8 +2,10 @@
 /*
  * ubdmap_nl.h - control plane of ubdmap: generic netlink family "ubdmap".
  *
- * No request waits for I/O or for a mapper: CREATE, DELETE and RESIZE are
- * queued, and the state in GET (or an event) tells how they ended.
+ * No request waits until a mapper has done something: DELETE is queued, and the
+ * state in GET (or an event) tells how it ended; what CREATE made gets its disk
+ * with START.  Only ATTACH waits, for a command that the mapper before may have
+ * under way; who is killed meanwhile has -EINTR.
  *
  * A request that changes a device is for its owner (the user who opened the
  * channel it was created on) or for CAP_SYS_ADMIN.
@@ -20,7 +22,7 @@ enum ubdm_nl_cmd {
 	UBDM_NL_CREATE,		/* CHANNEL_FD, SIZE, ... -> INDEX */
 	UBDM_NL_ATTACH,		/* CHANNEL_FD, INDEX -> as GET */
 	UBDM_NL_DELETE,		/* INDEX, [FORCE] */
-	UBDM_NL_RESIZE,		/* INDEX, SIZE */
+	UBDM_NL_RESIZE,		/* reserved: -EOPNOTSUPP */
 	UBDM_NL_GET,		/* [INDEX]; dump without */
 	UBDM_NL_STATS,		/* INDEX -> STATS nest */
 	UBDM_NL_EVENT,		/* multicast: EVENT, INDEX, [ERROR] */
@@ -89,7 +91,7 @@ enum ubdm_event {
 	UBDM_EV_STALLED,	/* a miss waits longer than it should */
 	UBDM_EV_BACKING_ERROR,
 	UBDM_EV_SPACE,		/* a fault is held for space */
-	UBDM_EV_RESIZED,
+	UBDM_EV_RESIZED,	/* reserved: nothing sends it */
 	UBDM_EV_RECOVERED,	/* of what STALLED or SPACE told */
 	UBDM_EV_DETACHED,
 };

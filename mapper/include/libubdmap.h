@@ -172,7 +172,6 @@ int ubdm_ctl_create(struct ubdm_ctl *ctl, const struct ubdm_create *c,
 int ubdm_ctl_attach(struct ubdm_ctl *ctl, int channel, uint32_t index,
 		    struct ubdm_device *dev);
 int ubdm_ctl_delete(struct ubdm_ctl *ctl, uint32_t index, bool force);
-int ubdm_ctl_resize(struct ubdm_ctl *ctl, uint32_t index, uint64_t size);
 int ubdm_ctl_get(struct ubdm_ctl *ctl, uint32_t index, struct ubdm_device *dev);
 int ubdm_ctl_stats(struct ubdm_ctl *ctl, uint32_t index,
 		   struct ubdm_stats *stats);
