@@ -4,6 +4,8 @@
  * background work, the end.
  */
 #include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -26,6 +28,38 @@ static void init_lock(struct sp_image *img)
 	pthread_condattr_destroy(&attr);
 }
 
+__attribute__((format(printf, 2, 3)))
+static void add_warning(struct sp_info *info, const char *fmt, ...)
+{
+	size_t at = strlen(info->warning);
+	va_list ap;
+
+	if (at)
+		at += snprintf(info->warning + at, sizeof(info->warning) - at, "; ");
+	if (at >= sizeof(info->warning))
+		return;
+	va_start(ap, fmt);
+	vsnprintf(info->warning + at, sizeof(info->warning) - at, fmt, ap);
+	va_end(ap);
+}
+
+static void warn_of(struct sp_image *img)
+{
+	struct layer *l = &img->layers[0];
+	struct sp_info *info = &img->info;
+
+	if (!l->q && l->file_bytes & 511)
+		add_warning(info, "%s: its size is not a multiple of 512; the last %u bytes are not shown",
+			    l->file.path, (unsigned int)(l->file_bytes & 511));
+	if (l->q && l->q->bitmaps && !info->read_only)
+		add_warning(info, "%s: its persistent bitmaps will be dropped at the first write",
+			    l->file.path);
+	/* On attach it was told when the device was made. */
+	if (!info->read_only && !img->opt.fds && sp_file_in_use(&l->file))
+		add_warning(info, "%s: in use elsewhere too, mounted or as a part of another device; if both write, what is on it is lost",
+			    l->file.path);
+}
+
 static void fill_info(struct sp_image *img)
 {
 	struct layer *l = &img->layers[0];
@@ -39,14 +73,7 @@ static void fill_info(struct sp_image *img)
 	/* A qcow2 image has its clusters to give back, whatever it lies on. */
 	if (!info->read_only && (l->q || sp_file_discards(&l->file)))
 		info->discard_gran = l->q ? l->q->cs : 4096;
-	if (!l->q && l->file_bytes & 511)
-		snprintf(info->warning, sizeof(info->warning),
-			 "%s: its size is not a multiple of 512; the last %u bytes are not shown",
-			 l->file.path, (unsigned int)(l->file_bytes & 511));
-	if (l->q && l->q->bitmaps && !info->read_only)
-		snprintf(info->warning, sizeof(info->warning),
-			 "%s: its persistent bitmaps will be dropped at the first write",
-			 l->file.path);
+	warn_of(img);
 }
 
 static void fill_stores(struct sp_image *img)

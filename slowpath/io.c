@@ -358,6 +358,29 @@ err_close:
 }
 
 /**
+ * sp_file_in_use - has somebody taken the disk for himself?
+ * @f: the file
+ *
+ * Who mounts it, swaps on it, or makes another device of it or of a part of it.
+ *
+ * Return: whether; false for a regular file.
+ */
+bool sp_file_in_use(const struct sp_file *f)
+{
+	char name[32];
+	int fd;
+
+	if (!f->blockdev)
+		return false;
+	snprintf(name, sizeof(name), "/proc/self/fd/%d", f->fd_l);
+	fd = open(name, O_RDONLY | O_EXCL | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0)
+		return errno == EBUSY;
+	close(fd);
+	return false;
+}
+
+/**
  * sp_file_close - let go of both descriptors
  * @f: the file; may be closed already
  *

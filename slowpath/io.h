@@ -43,6 +43,7 @@ int sp_file_open(struct sp_file *f, const char *path, int fd_l, bool writable,
 /* Switch to buffered on both sides (clusters smaller than a page). */
 int sp_file_set_buffered(struct sp_file *f);
 void sp_file_close(struct sp_file *f);
+bool sp_file_in_use(const struct sp_file *f);	/* a disk that is mounted or the like */
 
 /*
  * Read or write exactly len bytes at byte offset off, any alignment: what is

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
-# needs: --smp 2 --mem 1G --timeout 600
+# needs: --smp 2 --mem 1G --disk 64M --timeout 600
 #
 # The command line on a device: what it prints, what it refuses, and that
 # nothing is left where it fails.
@@ -118,6 +118,34 @@ mount "$dev" "$mnt"
 check "a mounted device is deleted by force" ubdmap del --force "$dev"
 umount -l "$mnt"
 check "nothing is left of that either" nothing_left
+
+# --- on a disk that others use ---
+
+# adds TEXT ARG...: a device is made, with one line on stderr that has TEXT, or none
+adds() {
+	text=$1
+	shift
+	dev=$(ubdmap add "$@" 2>err) || { cat err; return 1; }
+	ubdmap upgrade "$dev" 2>>err && ubdmap del "$dev" || return 1
+	cat err
+	if [ -n "$text" ]; then
+		[ "$(wc -l <err)" = 1 ] && grep -q "$text" err
+	else
+		[ ! -s err ]
+	fi
+}
+
+mkfs.ext4 -q /dev/vda
+check "a disk is added without a word" adds '' /dev/vda
+mount /dev/vda "$mnt"
+check "one that is mounted with a warning, once" adds "^ubdmap: /dev/vda: in use elsewhere" /dev/vda
+check "and without where nothing is written" adds '' -r /dev/vda
+umount "$mnt"
+dmsetup create --noudevsync half --table "0 1000 linear /dev/vda 0"
+check "one that another device is made of, too" adds "/dev/vda: in use elsewhere" /dev/vda
+dmsetup remove --noudevsync half
+check "and not any more when that is gone" adds '' /dev/vda
+check "nothing is left of those" nothing_left
 
 # --- wrong ---
 
