@@ -54,17 +54,39 @@ const struct command cmd_add = {
 	.run = run_add,
 };
 
+static int find_image(const char *name, char path[32])
+{
+	struct ubdm_device dev;
+	struct ubdm_ctl *ctl;
+	int status = driver_ctl(&ctl);
+
+	if (status)
+		return status;
+	status = device_get(ctl, name, &dev);
+	if (!status)
+		device_path(dev.index, path);
+	ubdm_ctl_close(ctl);
+	return status;
+}
+
 static int run_attach(int argc, char **argv)
 {
 	static const struct arguments want = { 1, 1, "which device?", "one device at a time" };
 	static const struct flag none[] = { {} };
 	int status = parse_flags(&cmd_attach, argc, argv, none, &want);
-	char *args[2] = { "--attach" };
+	char path[32], *args[2] = { "--attach" };
 	struct launched out;
+	uint32_t index;
 
 	if (status != PARSED)
 		return status;
 	args[1] = argv[optind];
+	if (device_index(args[1], &index)) {
+		status = find_image(args[1], path);
+		if (status)
+			return status;
+		args[1] = path;
+	}
 	return launch_mapper(2, args, &out, true);
 }
 

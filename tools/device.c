@@ -299,15 +299,78 @@ bool device_users(uint32_t index, char *buf, int size)
 	return lasting;
 }
 
-/* Returns an exit status, having said why if not 0. */
+/* --- which one ---------------------------------------------------------- */
+
+/* A file whose device is looked for; @nr have it, the first two are told. */
+struct image {
+	struct stat st;
+	struct ubdm_device *dev;
+	uint32_t other;
+	unsigned int nr;
+};
+
+static bool is_same(const struct stat *a, const struct stat *b)
+{
+	if (S_ISBLK(a->st_mode) && S_ISBLK(b->st_mode))
+		return a->st_rdev == b->st_rdev;
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+static int look_at_image(void *arg, const struct ubdm_device *dev)
+{
+	struct image *image = arg;
+	struct stat st;
+
+	/* Who made it by another program may have said what he liked. */
+	if (dev->ident[0] != '/' || stat(dev->ident, &st) ||
+	    !is_same(&st, &image->st))
+		return 0;
+	image->nr++;
+	if (image->nr == 1)
+		*image->dev = *dev;
+	else
+		image->other = dev->index;
+	return 0;
+}
+
+static int get_by_image(struct ubdm_ctl *ctl, const char *name,
+			struct ubdm_device *dev)
+{
+	struct image image = { .dev = dev };
+	int ret = 0;
+
+	if (!stat(name, &image.st))
+		ret = ubdm_ctl_list(ctl, look_at_image, &image);
+	if (ret)
+		return fail(exit_status_of(ret), "list: %s", strerror(-ret));
+	if (!image.nr)
+		return fail(
+			EXIT_NOENT,
+			"%s: not an ubdmap device, nor the image of one; see: ubdmap list",
+			name);
+	if (image.nr > 1)
+		return fail(
+			EXIT_FAIL,
+			"%s: the image of /dev/ubdmap%u and of /dev/ubdmap%u; say which device",
+			name, dev->index, image.other);
+	return EXIT_OK;
+}
+
+/**
+ * device_get - the device that is meant
+ * @ctl: the control plane
+ * @name: its own, or its image's where no other device has that
+ * @dev: gets what the driver says of it
+ *
+ * Return: an exit status, having said why if not 0.
+ */
 int device_get(struct ubdm_ctl *ctl, const char *name, struct ubdm_device *dev)
 {
 	uint32_t index;
 	int ret;
 
 	if (device_index(name, &index))
-		return fail(EXIT_NOENT,
-			    "%s: not an ubdmap device; see: ubdmap list", name);
+		return get_by_image(ctl, name, dev);
 	ret = ubdm_ctl_get(ctl, index, dev);
 	if (ret == -ENODEV || ret == -ENOENT || ret == -ENXIO)
 		return fail(EXIT_NOENT, "%s: no such device; see: ubdmap list",

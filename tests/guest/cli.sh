@@ -147,6 +147,35 @@ dmsetup remove --noudevsync half
 check "and not any more when that is gone" adds '' /dev/vda
 check "nothing is left of those" nothing_left
 
+# --- by their images ---
+
+dev=$(ubdmap add a.raw)
+mkdir -p sub
+ln -f a.raw sub/hard.raw
+ln -sf ../a.raw sub/soft.raw
+for name in a.raw "$dir/./a.raw" sub/hard.raw sub/soft.raw; do
+	equal "list finds a device by its image $name" "$(ubdmap list --json "$name")" \
+		"$(ubdmap list --json "$dev")"
+done
+check "stat does" sh -c "ubdmap stat a.raw | grep -qx $dev"
+check "map does" ubdmap map a.raw
+check "attach does" says 4 "$dev: has a mapper" ubdmap attach a.raw
+check "upgrade does" ubdmap upgrade a.raw
+check "what is no image of one is said to be none" says 3 "nor the image of one" \
+	ubdmap list b.raw
+check "del does" ubdmap del sub/soft.raw
+check "nothing is left of that one" nothing_left
+ubdmap add -r a.raw >/dev/null
+ubdmap add -r sub/hard.raw >/dev/null
+check "an image of two does not say which" says 1 "of /dev/ubdmap0 and of /dev/ubdmap1" \
+	ubdmap del a.raw
+ubdmap del ubdmap0
+ubdmap del ubdmap1
+dev=$(ubdmap add /dev/vda)
+mknod vda b "$((0x$(stat -c %t /dev/vda)))" "$((0x$(stat -c %T /dev/vda)))"
+check "a disk is found by another node of it" ubdmap del ./vda
+check "nothing is left of any" nothing_left
+
 # --- wrong ---
 
 : >empty.raw

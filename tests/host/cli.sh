@@ -96,7 +96,7 @@ check "a folder is no scratch file" says 1 "neither a file" ubdmap bench --overw
 check "nor is a terminal" says 1 "neither a file" ubdmap bench --overwrite /dev/null
 check "a folder that isn't there is named" says 3 "no/such: No such file" ubdmap bench no/such
 
-for c in "add a.raw" "list" "stat" "del ubdmap0" "map ubdmap0" "attach ubdmap0" "detach ubdmap0" \
+for c in "add a.raw" "list" "stat" "del ubdmap0" "attach a.raw" "map ubdmap0" "attach ubdmap0" "detach ubdmap0" \
 	"upgrade --all" "monitor" "bench scratch" "bench --overwrite a.raw"; do
 	# shellcheck disable=SC2086  # words
 	check "'$c' without the driver says how to get it" \
