@@ -11,8 +11,10 @@
  * next with its number is the disk.
  */
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -330,52 +332,108 @@ static int delete_and_wait(struct del *d)
 	}
 }
 
-static int del(struct del *d, const char *name)
+static int del_one(struct ubdm_ctl *ctl, const struct ubdm_device *dev, bool force)
 {
-	int status = device_get(d->ctl, name, &d->dev);
+	struct del d = { .ctl = ctl, .dev = *dev, .force = force, .pidfd = -1 };
+	int status;
 
-	if (status)
-		return status;
-	device_path(d->dev.index, d->path);
-	d->disk = device_disk(d->dev.index);
-	if (!ubdm_ctl_open(&d->events) && ubdm_ctl_subscribe(d->events)) {
-		ubdm_ctl_close(d->events);
-		d->events = NULL;
+	device_path(dev->index, d.path);
+	d.disk = device_disk(dev->index);
+	if (!ubdm_ctl_open(&d.events) && ubdm_ctl_subscribe(d.events)) {
+		ubdm_ctl_close(d.events);
+		d.events = NULL;
 	}
-	status = delete_and_wait(d);
-	if (d->gone)
-		wait_mapper(d);
+	status = delete_and_wait(&d);
+	if (d.gone)
+		wait_mapper(&d);
+	if (d.pidfd >= 0)
+		close(d.pidfd);
+	ubdm_ctl_close(d.events);
 	return status;
+}
+
+/* What cannot be deleted is said, and the next one tried; the first failure counts. */
+static int del_named(struct ubdm_ctl *ctl, char **names, bool force)
+{
+	struct ubdm_device dev;
+	int one, status = EXIT_OK;
+
+	for (; *names; names++) {
+		one = device_get(ctl, *names, &dev);
+		if (!one)
+			one = del_one(ctl, &dev, force);
+		if (!status)
+			status = one;
+	}
+	return status;
+}
+
+static int newer_first(const void *a, const void *b)
+{
+	uint64_t one = device_disk(*(const uint32_t *)a);
+	uint64_t two = device_disk(*(const uint32_t *)b);
+
+	return one < two ? 1 : one > two ? -1 : 0;
+}
+
+/*
+ * Who may delete his own only does not mean all others.  A device that lies on another
+ * one was made after it, whatever their numbers.
+ */
+static int del_all(struct ubdm_ctl *ctl, bool force)
+{
+	struct ubdm_device dev;
+	uid_t me = geteuid();
+	uint32_t *index;
+	unsigned int nr;
+	int one, failed = EXIT_OK, status = device_all(ctl, &index, &nr);
+
+	if (nr)
+		qsort(index, nr, sizeof(*index), newer_first);
+	for (unsigned int i = 0; !status && i < nr; i++) {
+		if (ubdm_ctl_get(ctl, index[i], &dev) ||
+		    (me && dev.owner_uid != me))
+			continue;
+		one = del_one(ctl, &dev, force);
+		if (!failed)
+			failed = one;
+	}
+	free(index);
+	return status ? status : failed;
 }
 
 static int run_del(int argc, char **argv)
 {
-	static const struct arguments want = { 1, 1, "which device?", "one device at a time" };
-	struct del d = { .pidfd = -1 };
-	const struct flag flags[] = { { "force", 0, &d.force }, {} };
+	static const struct arguments want = { 0, INT_MAX, NULL, NULL };
+	bool force = false, all = false;
+	const struct flag flags[] = { { "force", 0, &force },
+				      { "all", 'a', &all },
+				      {} };
 	int status = parse_flags(&cmd_del, argc, argv, flags, &want);
+	struct ubdm_ctl *ctl;
 
 	if (status != PARSED)
 		return status;
+	if (all == (optind < argc))
+		return usage_error(&cmd_del, "which device? some, or --all");
 
-	status = driver_ctl(&d.ctl);
+	status = driver_ctl(&ctl);
 	if (status)
 		return status;
-	status = del(&d, argv[optind]);
-	if (d.pidfd >= 0)
-		close(d.pidfd);
-	ubdm_ctl_close(d.events);
-	ubdm_ctl_close(d.ctl);
+	status = all ? del_all(ctl, force) :
+		       del_named(ctl, argv + optind, force);
+	ubdm_ctl_close(ctl);
 	return status;
 }
 
 const struct command cmd_del = {
 	.name = "del",
-	.args = "[--force] DEV",
+	.args = "[--force] DEV... | -a",
 	.summary = "flush, close the image, remove the device",
-	.help = "Deletes the device and waits until its image is complete and free. Refuses\n"
-		"while the device is open, mounted, or otherwise used.\n"
+	.help = "Deletes the devices and waits until their images are complete and free. Refuses\n"
+		"while a device is open, mounted, or otherwise used.\n"
 		"\n"
+		"  -a, --all               all devices; a user's own, if that is not root\n"
 		"      --force             delete it though it is in use: requests fail from\n"
 		"                          then on, what was not flushed is lost\n"
 		"  -h, --help              this\n",

@@ -147,7 +147,44 @@ dmsetup remove --noudevsync half
 check "and not any more when that is gone" adds '' /dev/vda
 check "nothing is left of those" nothing_left
 
-# --- by their images ---
+# --- several, and by their images ---
+
+# add_three: of images of their own
+add_three() {
+	for i in 0 1 2; do
+		truncate -s 1M several$i.raw
+		ubdmap add several$i.raw || return 1
+	done >added
+	cat added
+	[ "$(sort added | tr '\n' ' ')" = "/dev/ubdmap0 /dev/ubdmap1 /dev/ubdmap2 " ]
+}
+
+# some_left STATUS TEXT COMMAND...: as says; ubdmap1 stays
+some_left() {
+	says "$@" || return 1
+	ubdmap list
+	[ "$(ubdmap list | grep -o '^/dev/ubdmap[0-9]*')" = /dev/ubdmap1 ]
+}
+
+check "three are added" add_three
+check "several are deleted at once" ubdmap del ubdmap0 /dev/ubdmap2 several1.raw
+check "nothing is left of those three" nothing_left
+check "and added again" add_three
+exec 9</dev/ubdmap1
+check "one that is in use does not keep the others, and is what counts" \
+	some_left 4 "ubdmap1: in use" ubdmap del ubdmap0 ubdmap1 ubdmap2
+check "nor does one that isn't there keep any" some_left 3 "no such device" ubdmap del ubdmap7
+ubdmap add several0.raw >/dev/null
+ubdmap add several2.raw >/dev/null
+check "of all that stays which is in use" some_left 4 "ubdmap1: in use" ubdmap del --all
+exec 9<&-
+check "a user's are not all" \
+	setpriv --reuid=65534 --clear-groups "$(command -v ubdmap)" del --all
+check "of root's nothing is left by that" sh -c "ubdmap list | grep -q ubdmap1"
+ubdmap add -f raw /dev/ubdmap1 >/dev/null
+check "all are deleted, one that lies on another as well" ubdmap del -a
+check "nothing is left of all" nothing_left
+check "and all of none is no mistake" ubdmap del --all
 
 dev=$(ubdmap add a.raw)
 mkdir -p sub
@@ -169,8 +206,7 @@ ubdmap add -r a.raw >/dev/null
 ubdmap add -r sub/hard.raw >/dev/null
 check "an image of two does not say which" says 1 "of /dev/ubdmap0 and of /dev/ubdmap1" \
 	ubdmap del a.raw
-ubdmap del ubdmap0
-ubdmap del ubdmap1
+ubdmap del -a
 dev=$(ubdmap add /dev/vda)
 mknod vda b "$((0x$(stat -c %t /dev/vda)))" "$((0x$(stat -c %T /dev/vda)))"
 check "a disk is found by another node of it" ubdmap del ./vda

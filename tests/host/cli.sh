@@ -64,6 +64,7 @@ done
 check "an image that isn't there is named" says 3 "nope.raw: No such file" \
 	ubdmap add nope.raw
 check "del wants a device" says 2 "which device" ubdmap del
+check "or all of them, and none by name" says 2 "or --all" ubdmap del -a ubdmap0
 check "detach wants a device" says 2 "which device" ubdmap detach
 check "upgrade wants a device" says 2 "which device" ubdmap upgrade
 check "or all of them, not both" says 2 "one, or --all" ubdmap upgrade --all ubdmap0
@@ -96,8 +97,9 @@ check "a folder is no scratch file" says 1 "neither a file" ubdmap bench --overw
 check "nor is a terminal" says 1 "neither a file" ubdmap bench --overwrite /dev/null
 check "a folder that isn't there is named" says 3 "no/such: No such file" ubdmap bench no/such
 
-for c in "add a.raw" "list" "stat" "del ubdmap0" "attach a.raw" "map ubdmap0" "attach ubdmap0" "detach ubdmap0" \
-	"upgrade --all" "monitor" "bench scratch" "bench --overwrite a.raw"; do
+for c in "add a.raw" "list" "stat" "del ubdmap0" "del -a" "map ubdmap0" "attach ubdmap0" \
+	"attach a.raw" "detach ubdmap0" "upgrade --all" "monitor" "bench scratch" \
+	"bench --overwrite a.raw"; do
 	# shellcheck disable=SC2086  # words
 	check "'$c' without the driver says how to get it" \
 		says 5 "ubdmap driver" ubdmap $c
