@@ -96,7 +96,8 @@ check "nothing is left of it" until_true 10 nothing_left
 
 check "it measures a disk, and prints a table" sh -c 'ubdmap bench --size 32M --runtime 1 \
 	--turns 2 --rows "^disk: (d|l.*direct|ubdmap)" --loads "70 %|128K sequential reads" \
-	--overwrite /dev/vdb >table'
+	--overwrite /dev/vdb >table 2>err'
+equal "without a word of what it put on the disk besides" "$(cat err)" ""
 sed 's/^/# /' table
 equal "of the rows and loads asked for" "$(grep -c '^disk: .* [0-9]' table)" 8
 refuses "and none else" grep -E '^(qcow2|file)|QD 1 ' table
