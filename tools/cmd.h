@@ -101,6 +101,7 @@ int device_index(const char *name, uint32_t *index);
 void device_path(uint32_t index, char buf[32]);
 bool device_node_ready(uint32_t index);
 uint64_t device_disk(uint32_t index);
+void device_wait_partscan(uint32_t index);
 bool device_users(uint32_t index, char *buf, int size);
 int device_get(struct ubdm_ctl *ctl, const char *name, struct ubdm_device *dev);
 int device_all(struct ubdm_ctl *ctl, uint32_t **index, unsigned int *nr);
@@ -111,11 +112,13 @@ const char *device_state(const struct ubdm_device *dev);
  * @index: N of its device
  * @made: which is new
  * @pause_ms: a miss was seen to wait so long before it attached, with --take-over
+ * @partscan: in: a new device's partitions are to be there when its name is printed
  */
 struct launched {
 	uint32_t index;
 	bool made;
 	uint64_t pause_ms;
+	bool partscan;
 };
 
 /* launch.c: a mapper in the background */

@@ -11,7 +11,7 @@
 static int run_add(int argc, char **argv)
 {
 	struct serve_options o;
-	struct launched out;
+	struct launched out = { .made = false };
 	int ret, fd;
 
 	ret = parse_serve(&cmd_add, argc, argv, false, &o);
@@ -27,6 +27,7 @@ static int run_add(int argc, char **argv)
 	if (ret)
 		return ret;
 	close(fd);
+	out.partscan = o.partscan;
 	return launch_mapper(o.nr_args, o.args, &out, true);
 }
 
@@ -75,7 +76,7 @@ static int run_attach(int argc, char **argv)
 	static const struct flag none[] = { {} };
 	int status = parse_flags(&cmd_attach, argc, argv, none, &want);
 	char path[32], *args[2] = { "--attach" };
-	struct launched out;
+	struct launched out = { .made = false };
 	uint32_t index;
 
 	if (status != PARSED)

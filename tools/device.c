@@ -4,7 +4,9 @@
  */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,6 +15,8 @@
 #include <unistd.h>
 
 #include "cmd.h"
+
+#define PARTSCAN_POLL_MS 5
 
 static int parse_name(const char *name, uint32_t *index)
 {
@@ -84,6 +88,43 @@ uint64_t device_disk(uint32_t index)
 		n = 0;
 	fclose(f);
 	return n;
+}
+
+static bool is_scanned(uint32_t index)
+{
+	char path[64], c = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/sys/block/ubdmap%u/partscan", index);
+	f = fopen(path, "re");
+	/* The device has gone, or it is a kernel that does not tell. */
+	if (!f)
+		return true;
+	c = fgetc(f);
+	fclose(f);
+	return c == '1';
+}
+
+/**
+ * device_wait_partscan - wait until a new device's partitions have been looked for
+ * @index: N of ubdmapN
+ *
+ * By a worker of the driver's, which reads through the mapper. It says in sysfs that it
+ * has begun, holding the lock that is needed to open the disk.
+ */
+void device_wait_partscan(uint32_t index)
+{
+	uint64_t disk = device_disk(index);
+	char path[32];
+	int fd;
+
+	/* It may go, and another one have its number. */
+	while (!is_scanned(index) && device_disk(index) == disk)
+		poll(NULL, 0, PARTSCAN_POLL_MS);
+	device_path(index, path);
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (fd >= 0)
+		close(fd);
 }
 
 /* --- users -------------------------------------------------------------- */
@@ -303,6 +344,7 @@ bool device_users(uint32_t index, char *buf, int size)
 
 /* A file whose device is looked for; @nr have it, the first two are told. */
 struct image {
+	const char *name;
 	struct stat st;
 	struct ubdm_device *dev;
 	uint32_t other;
@@ -321,10 +363,18 @@ static int look_at_image(void *arg, const struct ubdm_device *dev)
 	struct image *image = arg;
 	struct stat st;
 
-	/* Who made it by another program may have said what he liked. */
-	if (dev->ident[0] != '/' || stat(dev->ident, &st) ||
-	    !is_same(&st, &image->st))
+	/*
+	 * Who made it by another program may have said what he liked, and what others
+	 * name may be a file system of theirs that never answers.
+	 */
+	if (dev->ident[0] != '/')
 		return 0;
+	if (dev->owner_uid && dev->owner_uid != geteuid()) {
+		if (strcmp(dev->ident, image->name))
+			return 0;
+	} else if (stat(dev->ident, &st) || !is_same(&st, &image->st)) {
+		return 0;
+	}
 	image->nr++;
 	if (image->nr == 1)
 		*image->dev = *dev;
@@ -336,7 +386,7 @@ static int look_at_image(void *arg, const struct ubdm_device *dev)
 static int get_by_image(struct ubdm_ctl *ctl, const char *name,
 			struct ubdm_device *dev)
 {
-	struct image image = { .dev = dev };
+	struct image image = { .name = name, .dev = dev };
 	int ret = 0;
 
 	if (!stat(name, &image.st))

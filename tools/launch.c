@@ -137,6 +137,8 @@ static int acknowledge(FILE *f, const struct launched *out, bool print)
 	bool sent;
 
 	device_path(out->index, path);
+	if (out->made && out->partscan)
+		device_wait_partscan(out->index);
 	if (print && (puts(path) < 0 || fflush(stdout))) {
 		int error = errno;
 		uint64_t disk = device_disk(out->index);
@@ -195,7 +197,7 @@ int launch_mapper(int argc, char **argv, struct launched *out, bool print)
 	f = fdopen(fd[0], "r");
 	if (!f)
 		return fail(EXIT_FAIL, "out of memory");
-	*out = (struct launched){};
+	*out = (struct launched){ .partscan = out->partscan };
 	status = listen_to(f, out, &stays);
 	if (status == EXIT_OK)
 		return acknowledge(f, out, print);

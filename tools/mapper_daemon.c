@@ -233,18 +233,21 @@ static int ask_to_delete(struct mapper_process *p)
  */
 static void ask_to_go(struct mapper_process *p)
 {
-	bool first = !p->unwanted;
 	int ret;
 
 	if (p->gone || is_finishing(p))
 		return;
 	ret = ask_to_delete(p);
-	p->unwanted = !ret || ret == -EBUSY || ret == -EALREADY;
-	if (ret == -EBUSY && first)
+	if (ret == -EBUSY && !p->told_in_use) {
 		tell_log(p, LOG_NOTICE, "the device is in use: it goes once nobody uses it");
-	else if (!p->unwanted && ret != -ENODEV)
+		p->told_in_use = true;
+	} else if (ret && ret != -EBUSY && ret != -EALREADY && ret != -ENODEV &&
+		   !p->unwanted) {
 		tell_log(p, LOG_ERR, "cannot delete the device: %s",
 			 strerror(-ret));
+	}
+	/* What keeps it now need not do so for good. */
+	p->unwanted = true;
 }
 
 static void take_signal(struct mapper_process *p)

@@ -58,6 +58,7 @@ struct mapper_process {
 	uint64_t pause_ms; /* a miss was seen to wait so long before we attached */
 	unsigned int withdraw; /* tries left to delete the device */
 	bool unwanted; /* it is to be deleted as soon as nobody uses it */
+	bool told_in_use;
 	int gone;
 	bool leaving; /* asked to */
 	bool detached; /* the device needs us no more */

@@ -167,7 +167,7 @@ static int serve_new(struct mapper_process *p, struct ubdm_ctl *ctl,
 	}
 	if (!ret && p->opt.detach) {
 		ret = mapper_detach(p);
-		snprintf(err.msg, sizeof(err.msg), "%.200s: %.300s",
+		snprintf(err.msg, sizeof(err.msg), "%.4095s: %.6000s",
 			 p->opt.image, p->err.msg);
 	}
 	if (!ret)

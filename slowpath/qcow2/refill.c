@@ -17,7 +17,7 @@
 #define FAST_MS		1000		/* refills closer than this: larger ones */
 #define DROP_MS		500		/* how long dropped clusters may wait */
 #define DROP_BYTES	(64ull << 20)	/* how many */
-#define IN_PLACE_TRIES	(1u << 17)	/* the largest pool, and more: holes, most of it */
+#define IN_PLACE_MS	1000		/* a file may have holes without end */
 
 /**
  * refill_begin - be the only one who writes refcounts
@@ -248,20 +248,21 @@ static int share(struct q2w *w, bool is_full, bool links, struct hcs *v,
  */
 static int reserve_in_place(struct q2w *w, struct hcs *to, unsigned int want)
 {
-	unsigned int tries = IN_PLACE_TRIES;
+	uint64_t until = now_ms() + IN_PLACE_MS;
 	struct hcs one = { 0 };
 	int rc = 0;
 
-	for (uint64_t hc = 0; !rc && to->nr < want && tries && hc < w->nb; hc++) {
+	for (uint64_t hc = 0; !rc && to->nr < want && hc < w->nb; hc++) {
 		if (w->hc[hc] || !ref_covers(w, hc))
 			continue;
 		rc = hcs_add(&one, hc);
 		if (!rc)
 			rc = reserve_from(w, &one, to, want, 0);
+		/* Not DROP: what is lost of that is looked for by its state. */
 		if (!rc && !one.nr)
-			hc_set(w, hc, HC_DROP, 0);
-		else
-			tries--;
+			hc_set(w, hc, HC_RESERVE, 0);
+		else if (now_ms() > until)
+			break;
 		one.nr = 0;
 	}
 	free(one.hc);
@@ -281,10 +282,14 @@ static int refill(struct q2w *w, uint64_t clusters, unsigned int want_tables, bo
 	if (!rc && (!links || tables.nr < need_tables)) {
 		rc = collect(w, clusters + (links ? RESERVE_MAX : need_tables), &v, &fresh,
 			     &full);
-		if (links && no_longer(rc) && tables.nr)
-			rc = 0;
-		if (!rc)
+		if (!rc) {
 			rc = share(w, full, links, &v, &fresh, &tables, need_tables);
+		} else if (links && no_longer(rc) && tables.nr) {
+			/* Some is better than none; these may not have been made zero. */
+			hcs_give_back(w, &v);
+			hcs_give_back(w, &fresh);
+			rc = 0;
+		}
 	}
 	if (!rc)
 		rc = ref_write(w);

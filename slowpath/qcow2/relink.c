@@ -297,7 +297,7 @@ int q2_relink(struct sp_image *img, const struct sp_extent *ext, unsigned int nr
 		return rc;
 	rc = q2_prepare(w);
 	/* With nothing to link the next write tries again: reads need no space. */
-	if (!nr && no_longer(rc))
+	if (!nr && no_longer(rc) && !img->failed)
 		return 0;
 	return rc ? rc : link_all(w);
 }

@@ -131,10 +131,12 @@ static int too_large(const struct q2w *w, uint64_t max, struct sp_err *err)
 		       w->file->path, (unsigned long long)max >> 20);
 }
 
-static int read_tables(struct q2w *w, uint64_t max, struct sp_err *err)
+/* room: of max, for the words of clusters and for this. */
+static int read_tables(struct q2w *w, uint64_t max, uint64_t room, struct sp_err *err)
 {
-	uint64_t room = max - w->nb * sizeof(*w->hc);
 	int rc = 0;
+
+	room -= w->nb * sizeof(*w->hc);
 
 	w->l2 = calloc(w->q->l1_size + 1ull, sizeof(*w->l2));
 	if (!w->l2)
@@ -225,6 +227,7 @@ int q2_scan(struct q2w *w, struct sp_err *err)
 {
 	uint64_t bytes = w->img->layers[0].file_bytes, max = max_table_bytes(w);
 	struct q2 *q = w->q;
+	uint64_t l1 = (q->l1_size + 1ull) * (sizeof(*w->l2) + sizeof(*q->l1));
 	int rc;
 
 	w->nb = (bytes + q->cs - 1) >> q->cbits;
@@ -232,7 +235,7 @@ int q2_scan(struct q2w *w, struct sp_err *err)
 		w->nb = bytes >> q->cbits;
 	else
 		w->in_doubt = bytes & (q->cs - 1) || w->img->opt.fds;
-	if (w->nb > max / sizeof(*w->hc))
+	if (l1 > max || w->nb > (max - l1) / sizeof(*w->hc))
 		return too_large(w, max, err);
 	rc = hc_grow(w, w->nb);
 	if (rc)
@@ -246,7 +249,7 @@ int q2_scan(struct q2w *w, struct sp_err *err)
 	if (!rc)
 		rc = read_rt(w, err);
 	if (!rc)
-		rc = read_tables(w, max, err);
+		rc = read_tables(w, max, max - l1, err);
 	if (!rc)
 		rc = mark_data(w, err);
 	for (uint64_t hc = 0; !rc && hc < w->nb; hc++)
