@@ -82,7 +82,7 @@ static int take_qcow2(const struct sp_file *f, const char *head, enum sp_format 
 		      struct sp_err *err)
 {
 	if (is_qcow1(head))
-		return sp_fail(err, -ENOTSUP, "%s: a qcow image, which is not supported, only qcow2; convert it: qemu-img convert -f qcow -O qcow2",
+		return sp_fail(err, -ENOTSUP, "%s: a qcow image, of version 1, which is not supported, only qcow2; convert it: qemu-img convert -f qcow -O qcow2",
 			       f->path);
 	*fmt = SP_FMT_QCOW2;
 	return 0;

@@ -414,7 +414,7 @@ static int run_del(int argc, char **argv)
 
 	if (status != PARSED)
 		return status;
-	if (all == (optind < argc))
+	if (all ? optind < argc : optind == argc)
 		return usage_error(&cmd_del, "which device? some, or --all");
 
 	status = driver_ctl(&ctl);
